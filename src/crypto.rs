@@ -1,0 +1,355 @@
+//! Every use of cryptography: secrets and their hashes, keyed derivation, sealing, signatures.
+//!
+//! The only file that names a cryptographic library for anything but random bytes.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rand::SystemRandom as SigningRandom;
+use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
+use aws_lc_rs::signature::{
+    EcdsaKeyPair, KeyPair, ECDSA_P256_SHA256_FIXED_SIGNING, RSA_PKCS1_SHA256,
+};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::Engine;
+use ring::{aead, digest, hkdf, hmac};
+use serde_json::{json, Value};
+
+use crate::clock::Chance;
+
+/// What went wrong in a cryptographic step. Never says more: the inputs are secrets.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CryptoError(&'static str);
+
+/// A secret that is shown once, to whom it is for, and kept only as its [`Hashed`] form.
+///
+/// It has no `Debug` and no `Display`, so that it cannot slip into a log or a page.
+pub struct Secret(String);
+
+impl Secret {
+    /// A new secret of 256 random bits, base64url, after `prefix`.
+    pub fn new(prefix: &str, chance: &Chance) -> Self {
+        Secret(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(chance.bytes::<32>())))
+    }
+
+    /// The hash to keep.
+    pub fn hashed(&self) -> Hashed {
+        Hashed::of(&self.0)
+    }
+
+    /// The text itself, for the one answer it belongs in.
+    pub fn reveal(self) -> String {
+        self.0
+    }
+}
+
+/// The SHA-256 of a secret: the only form in which one reaches the database.
+///
+/// A plain hash is enough because every [`Secret`] holds 256 random bits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hashed(String);
+
+impl Hashed {
+    /// The hash of a secret that somebody presented.
+    pub fn of(presented: &str) -> Self {
+        Hashed(sha256_base64url(presented.as_bytes()))
+    }
+
+    /// The text that the database keeps.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `presented` is the secret that this is the hash of, in constant time.
+    pub fn matches(kept: &str, presented: &str) -> bool {
+        same(kept.as_bytes(), Hashed::of(presented).0.as_bytes())
+    }
+}
+
+/// Compares in a time that depends on the lengths alone.
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    verify_slices_are_equal(a, b).is_ok()
+}
+
+/// SHA-256, base64url without padding: PKCE's S256 (RFC 7636 4.2) and every kept hash.
+pub fn sha256_base64url(data: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, data))
+}
+
+/// The left half of the hash that goes with `alg`: `at_hash` (OpenID Connect Core 3.1.3.6).
+pub fn half_hash(alg: Alg, data: &[u8]) -> String {
+    let kind = match alg {
+        Alg::RS256 | Alg::ES256 => &digest::SHA256,
+    };
+    let hash = digest::digest(kind, data);
+    URL_SAFE_NO_PAD.encode(&hash.as_ref()[..hash.as_ref().len() / 2])
+}
+
+/// The 32 bytes everything else on this server is protected with; never in the database.
+pub struct MasterKey([u8; 32]);
+
+impl MasterKey {
+    /// A new random master key.
+    pub fn new(chance: &Chance) -> Self {
+        MasterKey(chance.bytes())
+    }
+
+    /// Reads the base64url text of [`MasterKey::to_text`].
+    pub fn from_text(text: &str) -> Result<Self, CryptoError> {
+        let bytes = URL_SAFE_NO_PAD
+            .decode(text.trim().trim_end_matches('='))
+            .map_err(|_| CryptoError("the master key is not base64url"))?;
+        let bytes = bytes.try_into().map_err(|_| CryptoError("the master key is not 32 bytes long"))?;
+        Ok(MasterKey(bytes))
+    }
+
+    /// The text for the key file.
+    pub fn to_text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+
+    /// A short public name for this key, kept with each thing it sealed.
+    pub fn name(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.derive("name")[..6])
+    }
+
+    /// A key for one purpose (HKDF-SHA256; `label` names the purpose).
+    pub fn derive(&self, label: &str) -> [u8; 32] {
+        let mut out = [0; 32];
+        hkdf::Salt::new(hkdf::HKDF_SHA256, b"hearthgate")
+            .extract(&self.0)
+            .expand(&[label.as_bytes()], hkdf::HKDF_SHA256)
+            .and_then(|okm| okm.fill(&mut out))
+            .expect("32 bytes are one block of HKDF-SHA256");
+        out
+    }
+
+    /// Encrypts (AES-256-GCM) as `<key name>.<nonce and ciphertext>`; `about` is authenticated with it.
+    pub fn seal(&self, plain: &[u8], about: &str, chance: &Chance) -> String {
+        let nonce = chance.bytes::<12>();
+        let mut data = plain.to_vec();
+        self.sealing()
+            .seal_in_place_append_tag(
+                aead::Nonce::assume_unique_for_key(nonce),
+                aead::Aad::from(about),
+                &mut data,
+            )
+            .expect("a short message can be sealed");
+        format!("{}.{}", self.name(), URL_SAFE_NO_PAD.encode([&nonce[..], &data].concat()))
+    }
+
+    /// Opens what [`MasterKey::seal`] made with the same `about`.
+    pub fn open(&self, sealed: &str, about: &str) -> Result<Vec<u8>, CryptoError> {
+        let (name, body) = sealed.split_once('.').ok_or(CryptoError("not a sealed value"))?;
+        if name != self.name() {
+            return Err(CryptoError("sealed with another master key"));
+        }
+        let mut body = URL_SAFE_NO_PAD.decode(body).map_err(|_| CryptoError("not a sealed value"))?;
+        let (nonce, data) = body.split_at_mut_checked(12).ok_or(CryptoError("not a sealed value"))?;
+        let nonce = aead::Nonce::try_assume_unique_for_key(nonce)
+            .map_err(|_| CryptoError("not a sealed value"))?;
+        let plain = self
+            .sealing()
+            .open_in_place(nonce, aead::Aad::from(about), data)
+            .map_err(|_| CryptoError("the sealed value was changed"))?;
+        Ok(plain.to_vec())
+    }
+
+    fn sealing(&self) -> aead::LessSafeKey {
+        let key = aead::UnboundKey::new(&aead::AES_256_GCM, &self.derive("seal"));
+        aead::LessSafeKey::new(key.expect("32 bytes are an AES-256 key"))
+    }
+}
+
+/// A keyed hash for one purpose: CSRF tokens, cursors, derived refresh tokens.
+#[derive(Clone)]
+pub struct Mac(hmac::Key);
+
+impl Mac {
+    /// The keyed hash whose key is derived under `label`.
+    pub fn new(master: &MasterKey, label: &str) -> Self {
+        Mac(hmac::Key::new(hmac::HMAC_SHA256, &master.derive(label)))
+    }
+
+    /// The tag of `parts`, base64url. Each part is preceded by its length, so that no two lists agree.
+    pub fn tag(&self, parts: &[&str]) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        URL_SAFE_NO_PAD.encode(context.sign())
+    }
+
+    /// Whether `tag` is the tag of `parts`, in constant time.
+    pub fn verify(&self, parts: &[&str], tag: &str) -> bool {
+        same(self.tag(parts).as_bytes(), tag.as_bytes())
+    }
+}
+
+/// A signature algorithm for what this server signs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Alg {
+    /// RSASSA-PKCS1-v1_5 with SHA-256, the one every OpenID relying party knows.
+    RS256,
+    /// ECDSA on P-256 with SHA-256: smaller, and much cheaper to sign.
+    ES256,
+}
+
+impl Alg {
+    /// Every algorithm this server signs with, the default first.
+    pub const ALL: [Alg; 2] = [Alg::RS256, Alg::ES256];
+
+    /// The name of RFC 7518.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Alg::RS256 => "RS256",
+            Alg::ES256 => "ES256",
+        }
+    }
+
+    /// The algorithm of that name, if this server signs with it.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Alg::ALL.into_iter().find(|alg| alg.as_str() == name)
+    }
+}
+
+enum Pair {
+    Rsa(RsaKeyPair),
+    Ec(EcdsaKeyPair),
+}
+
+/// A key this server signs with, parsed once.
+pub struct SigningKey {
+    /// The `kid` in JWKS and headers: the key's RFC 7638 thumbprint.
+    pub kid: String,
+    /// What it signs with.
+    pub alg: Alg,
+    pair: Pair,
+    jwk: Value,
+}
+
+impl SigningKey {
+    /// Makes a new key: at once for ES256, up to half a second for RS256 (2048 bits).
+    /// Answers with the private half (PKCS#8), for sealing.
+    pub fn generate(alg: Alg) -> Result<(Self, Vec<u8>), CryptoError> {
+        let failed = |_| CryptoError("no key could be made");
+        let private = match alg {
+            Alg::RS256 => {
+                let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
+                pair.as_der().map_err(failed)?.as_ref().to_vec()
+            }
+            Alg::ES256 => {
+                let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;
+                pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()
+            }
+        };
+        Ok((SigningKey::from_pkcs8(alg, &private)?, private))
+    }
+
+    /// Parses the private half that [`SigningKey::generate`] answered with.
+    pub fn from_pkcs8(alg: Alg, private: &[u8]) -> Result<Self, CryptoError> {
+        let unusable = |_| CryptoError("the signing key is not a usable PKCS#8 key");
+        let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        // Members in RFC 7638's order, so that the thumbprint is the hash of this very text.
+        let (pair, public) = match alg {
+            Alg::RS256 => {
+                let pair = RsaKeyPair::from_pkcs8(private).map_err(unusable)?;
+                let key = pair.public_key();
+                let (e, n) = (key.exponent(), key.modulus());
+                let public = json!({
+                    "e": b64(e.big_endian_without_leading_zero()),
+                    "kty": "RSA",
+                    "n": b64(n.big_endian_without_leading_zero()),
+                });
+                (Pair::Rsa(pair), public)
+            }
+            Alg::ES256 => {
+                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private)
+                    .map_err(unusable)?;
+                // An uncompressed point: 0x04, x, y.
+                let point = pair.public_key().as_ref();
+                let (x, y) = point[1..].split_at(32);
+                let public = json!({"crv": "P-256", "kty": "EC", "x": b64(x), "y": b64(y)});
+                (Pair::Ec(pair), public)
+            }
+        };
+        let kid = sha256_base64url(public.to_string().as_bytes());
+        let mut jwk = public;
+        jwk["kid"] = json!(kid);
+        jwk["use"] = json!("sig");
+        jwk["alg"] = json!(alg.as_str());
+        Ok(SigningKey { kid, alg, pair, jwk })
+    }
+
+    /// The public half as a JWK (RFC 7517).
+    pub fn jwk(&self) -> &Value {
+        &self.jwk
+    }
+
+    /// Signs claims as a compact JWS (RFC 7515) with `typ` in its header.
+    pub fn sign(&self, typ: &str, claims: &Value) -> Result<String, CryptoError> {
+        let header = json!({"alg": self.alg.as_str(), "kid": self.kid, "typ": typ});
+        let mut text = URL_SAFE_NO_PAD.encode(header.to_string());
+        text.push('.');
+        text.push_str(&URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let failed = |_| CryptoError("signing failed");
+        let rng = SigningRandom::new();
+        let signature = match &self.pair {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &rng, text.as_bytes(), &mut signature).map_err(failed)?;
+                signature
+            }
+            Pair::Ec(pair) => pair.sign(&rng, text.as_bytes()).map_err(failed)?.as_ref().to_vec(),
+        };
+        text.push('.');
+        text.push_str(&URL_SAFE_NO_PAD.encode(signature));
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_only_with_the_same_key_and_purpose() {
+        let chance = Chance::seeded(1);
+        let (key, other) = (MasterKey::new(&chance), MasterKey::new(&chance));
+        let sealed = key.seal(b"private", "signing key a", &chance);
+        assert_eq!(key.open(&sealed, "signing key a").unwrap(), b"private");
+        assert!(key.open(&sealed, "signing key b").is_err(), "moved to another row");
+        assert!(other.open(&sealed, "signing key a").is_err(), "another master key");
+        assert!(key.open(&sealed[..sealed.len() - 4], "signing key a").is_err(), "cut short");
+        assert!(key.open("nonsense", "signing key a").is_err());
+    }
+
+    #[test]
+    fn a_secret_matches_its_hash_and_no_other() {
+        let secret = Secret::new("hg_at_", &Chance::seeded(2));
+        let hashed = secret.hashed();
+        let text = secret.reveal();
+        assert!(text.starts_with("hg_at_") && text.len() == 6 + 43);
+        assert!(Hashed::matches(hashed.as_str(), &text));
+        assert!(!Hashed::matches(hashed.as_str(), &text[1..]));
+    }
+
+    #[test]
+    fn a_tag_tells_lists_apart_that_join_to_the_same_text() {
+        let mac = Mac::new(&MasterKey::new(&Chance::seeded(3)), "test");
+        assert_ne!(mac.tag(&["ab", "c"]), mac.tag(&["a", "bc"]));
+        assert!(mac.verify(&["a"], &mac.tag(&["a"])));
+        assert!(!mac.verify(&["a"], ""));
+    }
+
+    #[test]
+    fn keys_survive_their_private_form_with_the_same_kid() {
+        for alg in Alg::ALL {
+            let (key, private) = SigningKey::generate(alg).unwrap();
+            let again = SigningKey::from_pkcs8(alg, &private).unwrap();
+            assert_eq!(key.kid, again.kid);
+            assert_eq!(key.sign("JWT", &json!({"a": 1})).unwrap().split('.').count(), 3);
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! `P/fhir`, the protected FHIR R4 endpoint, and `P/open/fhir`, its open twin in the sandbox
+//! (FHIR R4 "RESTful API"; SMART App Launch 2.2, "Access FHIR API").
+
+use std::collections::BTreeSet;
+
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{header, HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use super::access::{self, Denied, Holder, Interaction, Reach, Sees};
+use super::operand::Context;
+use super::query::{self, Query};
+use super::resource::{self, Resource};
+use super::search::{self, Cursors, Search};
+use super::definitions;
+use crate::app::{App, Server};
+use crate::error::{insufficient_scope, invalid_request, invalid_token, not_found, Code, Problem};
+use crate::events::{Event, Kind};
+use crate::oauth::access_token::Bearer;
+use crate::oauth::params::Params;
+use crate::web::answer::{self, fhir_json};
+
+/// Who asks: somebody with a token, or anybody at the open twin.
+enum Caller {
+    Bearer(Box<Bearer>),
+    Anybody,
+}
+
+/// A refusal at this endpoint: a problem, and whether a token was sent at all.
+pub struct Refused {
+    problem: Problem,
+    no_token: bool,
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Refused { problem, no_token: false }
+    }
+}
+
+impl From<crate::store::db::DbError> for Refused {
+    fn from(e: crate::store::db::DbError) -> Self {
+        Problem::from(e).into()
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut answer = answer::outcome(&self.problem);
+        let challenge = match self.problem.code {
+            Code::InvalidToken if self.no_token => answer::bearer_challenge(None),
+            Code::InvalidToken | Code::InsufficientScope => answer::bearer_challenge(Some(&self.problem)),
+            _ => return answer,
+        };
+        if let Ok(value) = challenge.parse() {
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+        }
+        answer
+    }
+}
+
+type Answer = Result<Response, Refused>;
+
+/// `GET P/fhir/{type}/{id}`.
+pub async fn read(
+    State(app): State<App>,
+    Path((resource_type, id)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer {
+    let caller = bearer(&app, &headers, query.as_deref())?;
+    read_as(&app, &caller, &resource_type, &id)
+}
+
+/// `GET P/open/fhir/{type}/{id}`.
+pub async fn open_read(
+    State(app): State<App>,
+    Path((resource_type, id)): Path<(String, String)>,
+) -> Answer {
+    read_as(&app, &Caller::Anybody, &resource_type, &id)
+}
+
+/// `GET P/fhir/{type}`.
+pub async fn search(
+    State(app): State<App>,
+    Path(resource_type): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer {
+    let caller = bearer(&app, &headers, query.as_deref())?;
+    search_as(&app, caller, &resource_type, query.unwrap_or_default(), &headers).await
+}
+
+/// `GET P/open/fhir/{type}`.
+pub async fn open_search(
+    State(app): State<App>,
+    Path(resource_type): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Answer {
+    search_as(&app, Caller::Anybody, &resource_type, query.unwrap_or_default(), &headers).await
+}
+
+/// `POST P/fhir/{type}/_search`: what the query says and what the form says hold together.
+pub async fn search_by_post(
+    State(app): State<App>,
+    Path(resource_type): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let caller = bearer(&app, &headers, query.as_deref())?;
+    let text = posted(&headers, query, &body)?;
+    search_as(&app, caller, &resource_type, text, &headers).await
+}
+
+/// `POST P/open/fhir/{type}/_search`.
+pub async fn open_search_by_post(
+    State(app): State<App>,
+    Path(resource_type): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let text = posted(&headers, query, &body)?;
+    search_as(&app, Caller::Anybody, &resource_type, text, &headers).await
+}
+
+/// Anything else under the base: the same refusal as for a resource that is not there, after the token.
+pub async fn nothing(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Answer {
+    bearer(&app, &headers, query.as_deref())?;
+    Err(not_found("there is no such interaction here; read is GET [type]/[id], search is GET [type]?…").into())
+}
+
+/// The same under the open twin.
+pub async fn open_nothing() -> Answer {
+    Err(not_found("there is no such interaction here; read is GET [type]/[id], search is GET [type]?…").into())
+}
+
+fn posted(headers: &HeaderMap, query: Option<String>, body: &Bytes) -> Result<String, Problem> {
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let form = "application/x-www-form-urlencoded";
+    if !body.is_empty() && !sent.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case(form)) {
+        return Err(Problem::new(Code::UnsupportedMediaType, format!("send the search as {form}")));
+    }
+    let body = std::str::from_utf8(body).map_err(|_| invalid_request("the form is not UTF-8"))?;
+    let parts: Vec<&str> =
+        [query.as_deref().unwrap_or_default(), body.trim()].into_iter().filter(|p| !p.is_empty()).collect();
+    Ok(parts.join("&"))
+}
+
+/// The token of a request, and what it may do now (RFC 6750 2.1: only in the header, only once).
+fn bearer(server: &Server, headers: &HeaderMap, query: Option<&str>) -> Result<Caller, Refused> {
+    let refuse = |problem| Refused { problem, no_token: false };
+    if query.unwrap_or_default().split('&').any(|pair| pair.starts_with("access_token=")) {
+        let words = "a token does not belong in a URL; send it as `Authorization: Bearer …`";
+        return Err(refuse(invalid_request(words)));
+    }
+    let mut sent = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = sent.next() else {
+        let problem = invalid_token("this endpoint is protected; send an access token as `Authorization: Bearer …`");
+        return Err(Refused { problem, no_token: true });
+    };
+    if sent.next().is_some() {
+        return Err(refuse(invalid_request("send one Authorization header, not several")));
+    }
+    let token = value.to_str().ok().and_then(|text| text.split_once(' '));
+    let Some((_, token)) = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+        return Err(refuse(invalid_token("the Authorization header must be `Bearer` and an access token")));
+    };
+    let now = server.now();
+    match server.store.read(|tx| Bearer::find(tx, token.trim(), now))? {
+        Ok(bearer) if bearer.grant.audience != server.fhir_base() => {
+            Err(refuse(invalid_token("the access token is not for this FHIR server; launch with `aud` set to its base")))
+        }
+        Ok(bearer) => Ok(Caller::Bearer(Box::new(bearer))),
+        Err(dead) => Err(refuse(invalid_token(dead.words()))),
+    }
+}
+
+/// Whom the person behind a token may act for.
+fn sees(bearer: &Bearer) -> Sees {
+    if bearer.account.sees_everyone {
+        Sees::Everyone
+    } else {
+        Sees::Patients(bearer.acts_for.iter().map(|entry| entry.patient.clone()).collect::<BTreeSet<_>>())
+    }
+}
+
+impl Caller {
+    fn reach(&self, interaction: Interaction, resource_type: &str) -> Result<Reach, Denied> {
+        match self {
+            Caller::Anybody => Ok(access::open_reach(resource_type)),
+            Caller::Bearer(bearer) => {
+                let holder = Holder {
+                    scopes: &bearer.scopes,
+                    patient: bearer.grant.patient.as_deref(),
+                    sees: sees(bearer),
+                    fhir_user: Some(&bearer.account.fhir_user),
+                };
+                access::reach(&holder, interaction, resource_type)
+            }
+        }
+    }
+
+    /// The base its answers speak of, and the path under it is the same.
+    fn base(&self, server: &Server) -> String {
+        match self {
+            Caller::Anybody => server.url("/open/fhir"),
+            Caller::Bearer(_) => server.fhir_base(),
+        }
+    }
+
+    fn grant(&self) -> &str {
+        match self {
+            Caller::Anybody => "",
+            Caller::Bearer(bearer) => &bearer.grant.id,
+        }
+    }
+
+    /// Queues the event of a read or search by token; the open twin is nobody's access.
+    fn record(&self, server: &Server, kind: Kind, resource_type: &str, id: Option<&str>, found: bool) -> Result<(), Problem> {
+        let Caller::Bearer(bearer) = self else { return Ok(()) };
+        let event = Event::new(kind, server.now())
+            .grant(bearer.grant.id.clone())
+            .client(bearer.client.id.clone())
+            .account(bearer.account.id.clone())
+            .patient(bearer.grant.patient.clone())
+            .resource_type(resource_type.to_owned())
+            .resource(id.map(str::to_owned));
+        let event = if found { event } else { event.refused("not there, or not within reach") };
+        if server.reads.push(event) {
+            return Ok(());
+        }
+        Err(Problem::new(Code::TemporarilyUnavailable, "this access cannot be recorded now, so it is not given; try again")
+            .because("the queue of events is full"))
+    }
+}
+
+fn type_named(name: &str) -> Result<&'static str, Problem> {
+    definitions::type_named(name).ok_or_else(|| {
+        let shown: String = name.chars().take(60).collect();
+        not_found(format!("FHIR R4 has no resource type `{shown}`; types are spelled like `Patient`"))
+    })
+}
+
+fn denied(denied: Denied) -> Problem {
+    insufficient_scope(format!("the token was not granted `{}`; ask for it at launch", denied.needed))
+}
+
+fn read_as(app: &App, caller: &Caller, resource_type: &str, id: &str) -> Answer {
+    let resource_type = type_named(resource_type)?;
+    let reach = caller.reach(Interaction::Read, resource_type).map_err(denied)?;
+    let base = app.fhir_base();
+    let found = app.store.read(|tx| {
+        let Some(resource) = Resource::find(tx, resource_type, id)? else { return Ok(None) };
+        Ok(resource::within(tx, &reach, &resource, &base)?.then_some(resource))
+    })?;
+    caller.record(app, Kind::Read, resource_type, Some(id), found.is_some())?;
+    let Some(resource) = found else {
+        let shown: String = id.chars().take(64).collect();
+        return Err(not_found(format!("there is no {resource_type}/{shown} that this request may read")).into());
+    };
+    let mut answer = fhir_json(StatusCode::OK, resource.json);
+    let headers = answer.headers_mut();
+    if let Ok(tag) = format!("W/\"{}\"", resource.version).parse() {
+        headers.insert(header::ETAG, tag);
+    }
+    if let Ok(date) = http_date(resource.updated).parse() {
+        headers.insert(header::LAST_MODIFIED, date);
+    }
+    Ok(answer)
+}
+
+fn http_date(at: crate::clock::Millis) -> String {
+    jiff::Timestamp::from_millisecond(at)
+        .map_or_else(|_| String::new(), |t| t.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
+}
+
+async fn search_as(app: &App, caller: Caller, resource_type: &str, text: String, headers: &HeaderMap) -> Answer {
+    let resource_type = type_named(resource_type)?;
+    let reach = caller.reach(Interaction::Search, resource_type).map_err(denied)?;
+    let params = Params::parse(text.as_bytes())?;
+    let base = app.fhir_base();
+    let context = Context { base: &base, now_ms: app.now() };
+    let query = query::parse(resource_type, params.iter(), context).map_err(|e| {
+        invalid_request(e.to_string())
+    })?;
+    refuse_unknown(&query, headers)?;
+    let canonical = without_cursor(&params);
+    let path = resource_type.to_owned();
+    let server = app.clone();
+    // Found where the connection is: searches may take long, so they run on threads of their own.
+    let (caller, found) = {
+        let cursors_for = canonical.clone();
+        app.store
+            .search(move |tx| {
+                let reach_of = |t: &'static str| caller.reach(Interaction::Search, t).unwrap_or(Reach::Nothing);
+                let cursors = Cursors { mac: &server.cursors, holder: caller.grant(), search: &cursors_for };
+                let position = match cursors.read(query.cursor.as_deref()) {
+                    Ok(position) => position,
+                    Err(problem) => return Ok((caller, Err(problem))),
+                };
+                let base = server.fhir_base();
+                let search =
+                    Search { resource_type, query: &query, reach: &reach, reach_of: &reach_of, base: &base, position };
+                let page = search.run(tx)?;
+                let bundle = search::bundle(&page, &query, &caller.base(&server), &path, &cursors);
+                Ok((caller, Ok(bundle)))
+            })
+            .await?
+    };
+    caller.record(app, Kind::Search, resource_type, None, true)?;
+    Ok(fhir_json(StatusCode::OK, found?))
+}
+
+/// `Prefer: handling=strict`: a parameter without effect is an error, not a warning.
+fn refuse_unknown(query: &Query, headers: &HeaderMap) -> Result<(), Problem> {
+    let strict = headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok()).any(|v| {
+        v.split([',', ';']).any(|part| part.trim().eq_ignore_ascii_case("handling=strict"))
+    });
+    match query.unknown.first().filter(|_| strict) {
+        None => Ok(()),
+        Some(unknown) => Err(invalid_request(format!("`{}`: {}", unknown.name, unknown.reason))),
+    }
+}
+
+/// The search as its links repeat it.
+fn without_cursor(params: &Params) -> String {
+    let mut text = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in params.iter().filter(|(name, _)| *name != "_cursor") {
+        text.append_pair(name, value);
+    }
+    text.finish()
+}
+
+/// `GET P/fhir/metadata`: the CapabilityStatement, with the `oauth-uris` that older clients read.
+pub async fn metadata(State(app): State<App>) -> Response {
+    super::capability::statement(&app, true)
+}
+
+/// `GET P/open/fhir/metadata`.
+pub async fn open_metadata(State(app): State<App>) -> Response {
+    super::capability::statement(&app, false)
+}
+
+/// What is no method of this address.
+pub async fn wrong_method() -> Answer {
+    Err(Problem::new(Code::MethodNotAllowed, "this server is read-only: GET, or POST to [type]/_search").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_dates_are_written_as_rfc_9110_says() {
+        assert_eq!(http_date(784_111_777_000), "Sun, 06 Nov 1994 08:49:37 GMT");
+    }
+}

@@ -1,0 +1,101 @@
+//! Browser sessions: a stable `sid`, a cookie secret that is new at each sign-in, and form tokens.
+
+use crate::clock::{Chance, Millis, MINUTE};
+use crate::config::{SESSION_IDLE, SESSION_LIFE};
+use crate::crypto::{Hashed, Mac, MasterKey, Secret};
+use crate::params;
+use crate::store::db::{DbError, Tx};
+
+/// A session that is seen again within this time is not written again.
+const SEEN_EVERY: Millis = MINUTE;
+
+/// A live session.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// Stable for the session's life; grants refer to it.
+    pub sid: String,
+    /// Who signed in.
+    pub account: String,
+    /// When they proved who they are: `auth_time`.
+    pub signed_in: Millis,
+    seen: Millis,
+}
+
+impl Session {
+    /// Begins a session; the secret is for the cookie alone.
+    pub fn begin(tx: &Tx<'_>, account: &str, now: Millis, chance: &Chance) -> Result<Secret, DbError> {
+        let secret = Secret::new("", chance);
+        tx.execute(
+            "INSERT INTO sessions (sid, secret_hash, account, signed_in_ms, seen_ms)
+             VALUES ($1, $2, $3, $4, $4)",
+            params![chance.id(), secret.hashed().as_str(), account, now],
+        )?;
+        Ok(secret)
+    }
+
+    /// The live session that a cookie names.
+    pub fn find(tx: &Tx<'_>, cookie: &str, now: Millis) -> Result<Option<Session>, DbError> {
+        tx.first(
+            "SELECT s.sid, s.account, s.signed_in_ms, s.seen_ms
+             FROM sessions s JOIN accounts a ON a.id = s.account
+             WHERE s.secret_hash = $1 AND s.ended_ms IS NULL AND a.disabled_ms IS NULL
+               AND s.seen_ms > $2 AND s.signed_in_ms > $3",
+            params![Hashed::of(cookie).as_str(), now - SESSION_IDLE, now - SESSION_LIFE],
+            |row| {
+                Ok(Session {
+                    sid: row.get(0)?,
+                    account: row.get(1)?,
+                    signed_in: row.get(2)?,
+                    seen: row.get(3)?,
+                })
+            },
+        )
+    }
+
+    /// Whether the session of that `sid` is still live.
+    pub fn is_live(tx: &Tx<'_>, sid: &str, now: Millis) -> Result<bool, DbError> {
+        let sql = "SELECT 1 FROM sessions WHERE sid = $1 AND ended_ms IS NULL AND seen_ms > $2 AND signed_in_ms > $3";
+        let found = tx.first(sql, params![sid, now - SESSION_IDLE, now - SESSION_LIFE], |r| r.get::<i64>(0))?;
+        Ok(found.is_some())
+    }
+
+    /// Whether it is time to write down that the session was used.
+    pub fn is_stale(&self, now: Millis) -> bool {
+        now - self.seen >= SEEN_EVERY
+    }
+
+    /// Writes down that the session was used.
+    pub fn touch(tx: &Tx<'_>, sid: &str, now: Millis) -> Result<(), DbError> {
+        tx.execute("UPDATE sessions SET seen_ms = $2 WHERE sid = $1", params![sid, now]).map(drop)
+    }
+
+    /// Ends the session that a cookie names, whatever its age.
+    pub fn end(tx: &Tx<'_>, cookie: &str, now: Millis) -> Result<(), DbError> {
+        tx.execute(
+            "UPDATE sessions SET ended_ms = $2 WHERE secret_hash = $1 AND ended_ms IS NULL",
+            params![Hashed::of(cookie).as_str(), now],
+        )
+        .map(drop)
+    }
+}
+
+/// Tokens that tie a form to the browser, the session and the page it was shown to.
+#[derive(Clone)]
+pub struct Csrf(Mac);
+
+impl Csrf {
+    /// The tokens under this master key.
+    pub fn new(master: &MasterKey) -> Self {
+        Csrf(Mac::new(master, "csrf"))
+    }
+
+    /// The token for one page of one browser; `sid` is the session's, if there is one.
+    pub fn token(&self, browser: &str, sid: Option<&str>, page: &str) -> String {
+        self.0.tag(&[browser, sid.unwrap_or(""), page])
+    }
+
+    /// Whether a posted token is the one that [`Csrf::token`] gave.
+    pub fn accepts(&self, posted: &str, browser: &str, sid: Option<&str>, page: &str) -> bool {
+        self.0.verify(&[browser, sid.unwrap_or(""), page], posted)
+    }
+}

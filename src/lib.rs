@@ -1,0 +1,101 @@
+//! Hearthgate: a SMART on FHIR authorization server, and the FHIR R4 endpoint it guards.
+//!
+//! This file is the table of contents. Each room says what it is: *ground* (used by everything, knows
+//! nothing above it), *pure* (no store, no clock), *noun* (a thing with a table of its own and its rules),
+//! *endpoint* (an address for apps), *page* (an address for people), *sandbox* (absent in production).
+//! Who may import whom: main -> server -> {pages, endpoints, sandbox} -> nouns -> pure, ground;
+//! `tests/it/house.rs` holds it.
+
+pub mod app; // noun: what a running server holds; the state behind every handler
+pub mod clock; // ground: time and chance, the system's and the tests'
+pub mod config; // ground: every setting, and what the mode allows
+pub mod crypto; // ground: secrets and hashes, sealing, signatures
+pub mod error; // ground: what went wrong, as plain data
+pub mod events; // noun: who did what through which app to which record, and why
+pub mod server; // server: from settings to a running server, and one table of all addresses
+
+/// The authorization server: OAuth 2.0 as SMART App Launch profiles it.
+pub mod oauth {
+    pub mod access_token; // noun: access tokens, and what a presented one may do now
+    pub mod authorize; // endpoint: /oauth/authorize, a list of checks
+    pub mod client; // noun: an app, its metadata, redirects and secrets
+    pub mod client_auth; // noun: who is calling: none, basic, post
+    pub mod code; // noun: codes: once, bound, short
+    pub mod grant; // noun: what was granted: the thing that is revoked
+    pub mod keys; // noun: signing keys
+    pub mod metadata; // endpoint: discovery and JWKS
+    pub mod params; // pure: a request's parameters, once
+    pub mod refresh; // noun: rotation, the grace rule, reuse
+    pub mod register; // endpoint: /oauth/register
+    pub mod registration; // pure: what an app may register
+    pub mod request; // noun: authorization requests on their way
+    pub mod step; // noun: what a person must do next
+    pub mod token; // endpoint: /oauth/token
+}
+
+/// OpenID Connect.
+pub mod oidc {
+    pub mod id_token; // pure: claims, at_hash, fhirUser, profile
+}
+
+/// What SMART adds to OAuth.
+pub mod smart {
+    pub mod scope; // pure: scopes: parse, cover, meet
+    pub mod words; // pure: scopes in plain words
+}
+
+/// The FHIR R4 store, and the decision who sees what of it.
+pub mod fhir {
+    pub mod access; // pure: token + person + interaction + type -> Reach, and why
+    pub mod api; // endpoint: /fhir and /open/fhir
+    pub mod capability; // endpoint: the CapabilityStatement
+    pub mod date; // pure: FHIR's partial dates as spans of milliseconds
+    pub mod definitions; // pure: which types and search parameters there are, as data tables
+    pub mod demographics; // pure: what people read of a Patient or Practitioner
+    pub mod entries; // pure: the values a resource is found by
+    pub mod import; // noun: Bundles and NDJSON into the store
+    pub mod index; // noun: the rows a resource is found by
+    pub mod matching; // pure: one criterion against what a resource is found by
+    pub mod number; // pure: decimals and the precision they are written with
+    pub mod operand; // pure: the values of a search parameter, parsed by its kind
+    pub mod path; // pure: the small FHIRPath that search parameters use
+    pub mod patients; // noun: finding a patient as a person would
+    pub mod query; // pure: a search request, parsed
+    pub mod reference; // pure: what a reference says: here, elsewhere, contained
+    pub mod resource; // noun: stored resources, their versions, whom they are about
+    pub mod search; // noun: a query and a Reach -> SQL -> Bundle
+    pub mod shape; // noun: how much of a resource an answer shows
+    pub mod sql; // noun: a Reach and criteria as SQL
+    pub mod text; // pure: text folded for searching
+}
+
+/// People and their sessions.
+pub mod identity {
+    pub mod account; // noun: people: their FHIR resource, whom they act for
+    pub mod newcomer; // noun: in the sandbox, accounts made at first sign-in
+    pub mod session; // noun: browser sessions and form tokens
+}
+
+/// The database.
+pub mod store {
+    pub mod db; // ground: Store, Tx, Row: one SQL text
+    mod sqlite; // ground: one writer with group commit, many readers
+}
+
+/// What browsers are shown.
+pub mod web {
+    pub mod answer; // page: a Problem as JSON, OperationOutcome or redirect
+    pub mod browser; // page: who is at the other end: cookies, session, form tokens
+    pub mod choose; // page: whose record?
+    pub mod consent; // page: may the app have this?
+    pub mod home; // page: what this server is
+    pub mod login; // page: who are you?
+    pub mod page; // page: headers, frame, and the page for a problem
+    pub mod steps; // page: /oauth/authorize/{id}, the way from an app and back
+    pub mod views; // page: what the templates are filled with
+}
+
+/// For developing apps; provably absent in production.
+pub mod sandbox {
+    pub mod people; // sandbox: people and records to begin with
+}

@@ -1,0 +1,132 @@
+//! Access tokens, and what a presented one may do at this moment.
+
+use crate::clock::{Chance, Millis};
+use crate::crypto::{Hashed, Secret};
+use crate::identity::account::{Account, ActsFor};
+use crate::oauth::client::Client;
+use crate::oauth::grant::{self, Grant};
+use crate::params;
+use crate::smart::scope::{self, Scope};
+use crate::store::db::{DbError, Tx};
+
+/// A live access token with all it depends on, read in one snapshot.
+#[derive(Clone, Debug)]
+pub struct Bearer {
+    /// What it stands for.
+    pub grant: Grant,
+    /// The app that holds it.
+    pub client: Client,
+    /// The person it acts for.
+    pub account: Account,
+    /// Whose records that person may open now.
+    pub acts_for: Vec<ActsFor>,
+    /// What it may do: token ∩ grant ∩ what the app is registered for.
+    pub scopes: Vec<Scope>,
+    /// From then on it is dead.
+    pub expires: Millis,
+}
+
+/// A token that was just issued, with everything its answer is made of.
+pub struct Issued {
+    /// Under which grant.
+    pub grant: Grant,
+    /// By whom.
+    pub account: Account,
+    /// To which app.
+    pub client: Client,
+    /// What the token may do, as text.
+    pub scope: String,
+    /// The token.
+    pub access_token: String,
+    /// The refresh token, where one was asked for and may be had.
+    pub refresh_token: Option<String>,
+    /// As the app sent it.
+    pub nonce: Option<String>,
+}
+
+/// Why a presented token is no good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dead {
+    /// Nothing known by that text.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// Its grant has ended.
+    Ended(String),
+    /// The person was shut out.
+    PersonDisabled,
+}
+
+impl Dead {
+    /// For the answer: what to do about it.
+    pub fn words(&self) -> String {
+        match self {
+            Dead::Unknown => "the access token is not one of this server's, or was long forgotten".into(),
+            Dead::Expired => "the access token has expired; refresh it or launch again".into(),
+            Dead::Ended(why) => format!("the access was ended ({why}); launch again"),
+            Dead::PersonDisabled => "the person can no longer sign in here".into(),
+        }
+    }
+}
+
+/// Issues an access token under a grant; `scopes` only where they are fewer than the grant's.
+pub fn issue(
+    tx: &Tx<'_>,
+    grant: &str,
+    scopes: Option<&str>,
+    now: Millis,
+    life: Millis,
+    chance: &Chance,
+) -> Result<Secret, DbError> {
+    let secret = Secret::new("hg_at_", chance);
+    tx.execute(
+        "INSERT INTO access_tokens (hash, grant_id, scopes, issued_ms, expires_ms) VALUES ($1, $2, $3, $4, $5)",
+        params![secret.hashed().as_str(), grant, scopes, now, now + life],
+    )?;
+    Ok(secret)
+}
+
+impl Bearer {
+    /// What a presented token may do now. Nothing of it is cached between calls, since anything of it
+    /// can end access.
+    pub fn find(tx: &Tx<'_>, presented: &str, now: Millis) -> Result<Result<Bearer, Dead>, DbError> {
+        let row = tx.first(
+            &format!(
+                "SELECT {}, t.scopes, t.expires_ms FROM access_tokens t JOIN grants g ON g.id = t.grant_id
+                 WHERE t.hash = $1",
+                grant::COLUMNS
+            ),
+            params![Hashed::of(presented).as_str()],
+            |row| {
+                Ok((
+                    Grant::read(row)?,
+                    row.get::<Option<String>>(grant::WIDTH)?,
+                    row.get::<Millis>(grant::WIDTH + 1)?,
+                ))
+            },
+        )?;
+        let Some((grant, narrowed, expires)) = row else { return Ok(Err(Dead::Unknown)) };
+        if now >= expires {
+            return Ok(Err(Dead::Expired));
+        }
+        if let Some((_, why)) = &grant.ended {
+            return Ok(Err(Dead::Ended(why.clone())));
+        }
+        let Some(client) = Client::find(tx, &grant.client)? else {
+            return Ok(Err(Dead::Ended("the app was deleted".into())));
+        };
+        let account = match &grant.account {
+            Some(id) => Account::find(tx, id)?,
+            None => None,
+        };
+        let Some(account) = account.filter(|a| !a.disabled) else { return Ok(Err(Dead::PersonDisabled)) };
+        let acts_for = Account::acts_for(tx, &account.id, now)?;
+        let granted = grant.scopes();
+        let scopes = match narrowed {
+            Some(text) => scope::meet(&Scope::list(&text), &granted),
+            None => granted,
+        };
+        let scopes = scope::meet(&scopes, &client.metadata.scopes());
+        Ok(Ok(Bearer { grant, client, account, acts_for, scopes, expires }))
+    }
+}

@@ -1,0 +1,322 @@
+//! An app: its registered metadata (RFC 7591), which redirects are its own, its secrets.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{json, Map, Value};
+
+use crate::clock::Millis;
+use crate::config;
+use crate::crypto::{Hashed, Secret};
+use crate::params;
+use crate::smart::scope::{self, Scope};
+use crate::store::db::{DbError, Tx};
+
+/// How an app proves who it is at the token endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AuthMethod {
+    /// A public app: it has nothing to prove with.
+    None,
+    /// A secret in the Authorization header.
+    ClientSecretBasic,
+    /// A secret in the form body.
+    ClientSecretPost,
+}
+
+impl AuthMethod {
+    /// Every method, the default first.
+    pub const ALL: [AuthMethod; 3] =
+        [AuthMethod::None, AuthMethod::ClientSecretBasic, AuthMethod::ClientSecretPost];
+
+    /// The name in metadata.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AuthMethod::None => "none",
+            AuthMethod::ClientSecretBasic => "client_secret_basic",
+            AuthMethod::ClientSecretPost => "client_secret_post",
+        }
+    }
+
+    /// Whether such an app is given a secret.
+    pub fn has_secret(self) -> bool {
+        self != AuthMethod::None
+    }
+}
+
+/// Where an app runs, which decides how strictly its redirects are compared (RFC 8252).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplicationType {
+    /// In a browser or on a server.
+    Web,
+    /// On a phone or desktop.
+    Native,
+}
+
+/// What an app may present at the token endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GrantType {
+    /// A code from a launch.
+    AuthorizationCode,
+    /// A refresh token.
+    RefreshToken,
+}
+
+impl GrantType {
+    /// Every grant type there is here.
+    pub const ALL: [GrantType; 2] = [GrantType::AuthorizationCode, GrantType::RefreshToken];
+
+    /// The name in metadata and at the token endpoint.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GrantType::AuthorizationCode => "authorization_code",
+            GrantType::RefreshToken => "refresh_token",
+        }
+    }
+}
+
+/// The metadata of an app after every check; `registration.rs` makes it, and this is how it is stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// What people are shown.
+    pub client_name: String,
+    /// Where codes may be sent, compared as text.
+    pub redirect_uris: Vec<String>,
+    /// The launch URL for EHR launches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initiate_login_uri: Option<String>,
+    /// A picture for the consent page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logo_uri: Option<String>,
+    /// How it proves who it is.
+    pub token_endpoint_auth_method: AuthMethod,
+    /// What it may present at the token endpoint.
+    pub grant_types: Vec<GrantType>,
+    /// Always `code`.
+    pub response_types: Vec<String>,
+    /// Where it runs.
+    pub application_type: ApplicationType,
+    /// The most it can be granted.
+    pub scope: String,
+    /// What its id_tokens are signed with.
+    pub id_token_signed_response_alg: String,
+    /// Seconds; none is the server's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token_life: Option<i64>,
+}
+
+impl Metadata {
+    /// How long an access token of this app lives.
+    pub fn token_life(&self) -> Millis {
+        self.access_token_life.map_or(config::ACCESS_TOKEN_LIFE, |seconds| seconds * crate::clock::SECOND)
+    }
+
+    /// The scopes it is registered for.
+    pub fn scopes(&self) -> Vec<Scope> {
+        Scope::list(&self.scope)
+    }
+
+    /// Whether a code may be sent to `sent`: equal text, but for the port of a native app's loopback
+    /// address (RFC 8252 7.3) and the case of a custom scheme, which phones change.
+    pub fn allows_redirect(&self, sent: &str) -> bool {
+        self.redirect_uris.iter().any(|registered| {
+            registered == sent
+                || same_but_scheme_case(registered, sent)
+                || (self.application_type == ApplicationType::Native && same_but_port(registered, sent))
+        })
+    }
+
+    /// The web origins of its redirect and launch URIs, for CORS.
+    pub fn origins(&self) -> impl Iterator<Item = String> + '_ {
+        let urls = self.redirect_uris.iter().chain(&self.initiate_login_uri);
+        urls.filter_map(|text| url::Url::parse(text).ok())
+            .filter(|url| matches!(url.scheme(), "http" | "https"))
+            .map(|url| url.origin().ascii_serialization())
+    }
+}
+
+/// Whether two redirect URIs are the same at the token endpoint, where only the case of a custom scheme may
+/// have changed on the way.
+pub fn same_redirect(a: &str, b: &str) -> bool {
+    a == b || same_but_scheme_case(a, b)
+}
+
+fn same_but_scheme_case(registered: &str, sent: &str) -> bool {
+    let (Some((scheme, rest)), Some((sent_scheme, sent_rest))) =
+        (registered.split_once(':'), sent.split_once(':'))
+    else {
+        return false;
+    };
+    let custom = !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https");
+    custom && scheme.eq_ignore_ascii_case(sent_scheme) && rest == sent_rest
+}
+
+fn same_but_port(registered: &str, sent: &str) -> bool {
+    const LOOPBACKS: [&str; 2] = ["http://127.0.0.1", "http://[::1]"];
+    fn without_port<'a>(uri: &'a str, host: &str) -> Option<&'a str> {
+        let rest = uri.strip_prefix(host)?;
+        let rest = match rest.strip_prefix(':') {
+            None => rest,
+            Some(port) => {
+                let digits = port.find(|c: char| !c.is_ascii_digit()).unwrap_or(port.len());
+                port[..digits].parse::<u16>().ok()?;
+                &port[digits..]
+            }
+        };
+        (rest.is_empty() || rest.starts_with(['/', '?'])).then_some(rest)
+    }
+    LOOPBACKS.iter().any(|host| {
+        without_port(registered, host).is_some_and(|path| without_port(sent, host) == Some(path))
+    })
+}
+
+/// A registered app.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The `client_id`.
+    pub id: String,
+    /// What it registered.
+    pub metadata: Metadata,
+    /// When (for `client_id_issued_at`).
+    pub created: Millis,
+}
+
+const COLUMNS: &str = "id, metadata, created_ms";
+
+impl Client {
+    fn read(row: &crate::store::db::Row<'_>) -> Result<Client, DbError> {
+        Ok(Client { id: row.get(0)?, metadata: row.json(1)?, created: row.get(2)? })
+    }
+
+    /// The app of that id.
+    pub fn find(tx: &Tx<'_>, id: &str) -> Result<Option<Client>, DbError> {
+        tx.first(&format!("SELECT {COLUMNS} FROM clients WHERE id = $1"), params![id], Client::read)
+    }
+
+    /// Keeps a new app. `manage` is the hash of what its developer manages it with.
+    pub fn insert(&self, tx: &Tx<'_>, manage: &Hashed) -> Result<(), DbError> {
+        tx.execute(
+            "INSERT INTO clients (id, metadata, manage_hash, created_ms) VALUES ($1, $2, $3, $4)",
+            params![&self.id, json!(self.metadata).to_string(), manage.as_str(), self.created],
+        )
+        .map(drop)
+    }
+
+    /// Gives the app one more live secret.
+    pub fn add_secret(&self, tx: &Tx<'_>, secret: &Hashed, now: Millis) -> Result<(), DbError> {
+        tx.execute(
+            "INSERT INTO client_secrets (client, hash, created_ms) VALUES ($1, $2, $3)",
+            params![&self.id, secret.as_str(), now],
+        )
+        .map(drop)
+    }
+
+    /// Whether `presented` is one of the app's live secrets.
+    pub fn has_secret(tx: &Tx<'_>, id: &str, presented: &str) -> Result<bool, DbError> {
+        let kept: Vec<String> =
+            tx.all("SELECT hash FROM client_secrets WHERE client = $1", params![id], |row| row.get(0))?;
+        // Every live secret is compared, so that the time does not tell which one matched.
+        Ok(kept.iter().fold(false, |found, hash| Hashed::matches(hash, presented) | found))
+    }
+
+    /// Whether any app has this web origin among its URIs.
+    pub fn any_with_origin(tx: &Tx<'_>, origin: &str) -> Result<bool, DbError> {
+        let sql = format!("SELECT {COLUMNS} FROM clients ORDER BY id");
+        let mut found = false;
+        tx.all(&sql, &[], |row| {
+            found = found || Client::read(row)?.metadata.origins().any(|o| o == origin);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The registration answer of RFC 7591 3.2.1; the secret is in it where one was just made.
+    pub fn registration(&self, secret: Option<Secret>) -> Map<String, Value> {
+        let mut answer = Map::new();
+        answer.insert("client_id".into(), json!(self.id));
+        answer.insert("client_id_issued_at".into(), json!(self.created / crate::clock::SECOND));
+        if let Some(secret) = secret {
+            answer.insert("client_secret".into(), json!(secret.reveal()));
+            answer.insert("client_secret_expires_at".into(), json!(0));
+        }
+        if let Value::Object(metadata) = json!(self.metadata) {
+            answer.extend(metadata);
+        }
+        answer
+    }
+}
+
+/// Every scope a person can grant, for apps that name none: the fixed words and everything under
+/// `patient/` and `user/`, never `system/`.
+pub fn default_scope(grant_types: &[GrantType]) -> String {
+    let refresh = grant_types.contains(&GrantType::RefreshToken);
+    let words = scope::fixed_words().filter(|word| refresh || !word.ends_with("_access"));
+    words.chain(["patient/*.cruds", "user/*.cruds"]).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(application_type: ApplicationType, redirect: &str) -> Metadata {
+        Metadata {
+            client_name: "App".into(),
+            redirect_uris: vec![redirect.into()],
+            initiate_login_uri: None,
+            logo_uri: None,
+            token_endpoint_auth_method: AuthMethod::None,
+            grant_types: vec![GrantType::AuthorizationCode],
+            response_types: vec!["code".into()],
+            application_type,
+            scope: "openid".into(),
+            id_token_signed_response_alg: "RS256".into(),
+            access_token_life: None,
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_compared_as_text() {
+        let web = app(ApplicationType::Web, "https://app.example/cb");
+        assert!(web.allows_redirect("https://app.example/cb"));
+        for other in [
+            "https://app.example/CB",
+            "https://APP.example/cb",
+            "HTTPS://app.example/cb",
+            "https://app.example/cb/",
+            "https://app.example/cb?x=1",
+            "https://app.example:443/cb",
+            "https://app.example/x/%2e%2e/cb",
+            "https://app.example\\@evil.example/cb",
+            "https://app.example/cb#x",
+            "",
+        ] {
+            assert!(!web.allows_redirect(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn only_a_native_app_may_change_the_port_of_a_loopback_address() {
+        let native = app(ApplicationType::Native, "http://127.0.0.1/cb");
+        assert!(native.allows_redirect("http://127.0.0.1:49152/cb"));
+        assert!(!native.allows_redirect("http://127.0.0.1:99999/cb"), "no such port");
+        assert!(!native.allows_redirect("http://127.0.0.1:80@evil.example/cb"));
+        assert!(!native.allows_redirect("http://127.0.0.1.evil.example/cb"));
+        assert!(!native.allows_redirect("http://localhost:1/cb"));
+        assert!(!native.allows_redirect("http://0.0.0.0:1/cb"));
+        let v6 = app(ApplicationType::Native, "http://[::1]:1/cb");
+        assert!(v6.allows_redirect("http://[::1]:2/cb"));
+        assert!(!app(ApplicationType::Web, "http://127.0.0.1/cb").allows_redirect("http://127.0.0.1:1/cb"));
+        let localhost = app(ApplicationType::Native, "http://localhost:1/cb");
+        assert!(!localhost.allows_redirect("http://localhost:2/cb"));
+        assert!(!localhost.allows_redirect("http://localhost.evil.example:1/cb"));
+    }
+
+    #[test]
+    fn a_custom_scheme_may_come_back_in_lower_case() {
+        let phone = app(ApplicationType::Native, "AsthmaBrain://callback");
+        assert!(phone.allows_redirect("asthmabrain://callback"));
+        assert!(!phone.allows_redirect("asthmabrain://CALLBACK"));
+        assert!(same_redirect("AsthmaBrain://callback", "asthmabrain://callback"));
+        assert!(!same_redirect("https://a.example", "HTTPS://a.example"));
+    }
+}

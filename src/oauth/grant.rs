@@ -1,0 +1,105 @@
+//! What a person granted an app: the thing that is revoked. Codes and tokens only point to it.
+
+use crate::clock::Millis;
+use crate::params;
+use crate::smart::scope::Scope;
+use crate::store::db::{DbError, Row, Tx};
+
+/// A grant.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// Its id; events refer to it.
+    pub id: String,
+    /// To which app.
+    pub client: String,
+    /// By whom.
+    pub account: Option<String>,
+    /// The patient in context.
+    pub patient: Option<String>,
+    /// The encounter in context.
+    pub encounter: Option<String>,
+    /// What its access tokens are good at: `P/fhir`, or `P/oauth/userinfo`.
+    pub audience: String,
+    /// What was granted, as text.
+    pub scope: String,
+    /// The session it was granted in.
+    pub session: Option<String>,
+    /// When the person had signed in: `auth_time`.
+    pub signed_in: Option<Millis>,
+    /// What ties together everything that is known of its launch.
+    pub trace: String,
+    /// When it was granted.
+    pub created: Millis,
+    /// When and why it ended.
+    pub ended: Option<(Millis, String)>,
+}
+
+pub(super) const COLUMNS: &str = "g.id, g.client, g.account, g.patient, g.encounter, g.audience, g.scopes, g.session, \
+     g.signed_in_ms, g.trace, g.created_ms, g.ended_ms, g.ended_why";
+
+/// How many columns [`COLUMNS`] has.
+pub(super) const WIDTH: usize = 13;
+
+impl Grant {
+    /// Reads [`COLUMNS`] from the first column on.
+    pub(super) fn read(row: &Row<'_>) -> Result<Grant, DbError> {
+        let ended: Option<Millis> = row.get(11)?;
+        let why: Option<String> = row.get(12)?;
+        Ok(Grant {
+            id: row.get(0)?,
+            client: row.get(1)?,
+            account: row.get(2)?,
+            patient: row.get(3)?,
+            encounter: row.get(4)?,
+            audience: row.get(5)?,
+            scope: row.get(6)?,
+            session: row.get(7)?,
+            signed_in: row.get(8)?,
+            trace: row.get(9)?,
+            created: row.get(10)?,
+            ended: ended.map(|at| (at, why.unwrap_or_default())),
+        })
+    }
+
+    /// Keeps a new grant.
+    pub fn insert(&self, tx: &Tx<'_>) -> Result<(), DbError> {
+        tx.execute(
+            "INSERT INTO grants (id, client, account, patient, encounter, audience, scopes, session,
+                                 signed_in_ms, trace, created_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            params![
+                &self.id,
+                &self.client,
+                self.account.as_deref(),
+                self.patient.as_deref(),
+                self.encounter.as_deref(),
+                &self.audience,
+                &self.scope,
+                self.session.as_deref(),
+                self.signed_in,
+                &self.trace,
+                self.created
+            ],
+        )
+        .map(drop)
+    }
+
+    /// The grant of that id, ended or not.
+    pub fn find(tx: &Tx<'_>, id: &str) -> Result<Option<Grant>, DbError> {
+        tx.first(&format!("SELECT {COLUMNS} FROM grants g WHERE g.id = $1"), params![id], Grant::read)
+    }
+
+    /// Ends it; every token of it is dead from now on. The first reason stays.
+    pub fn end(tx: &Tx<'_>, id: &str, now: Millis, why: &str) -> Result<(), DbError> {
+        tx.execute(
+            "UPDATE grants SET ended_ms = $2, ended_why = $3 WHERE id = $1 AND ended_ms IS NULL",
+            params![id, now, why],
+        )
+        .map(drop)
+    }
+
+    /// What was granted.
+    pub fn scopes(&self) -> Vec<Scope> {
+        Scope::list(&self.scope)
+    }
+}

@@ -1,0 +1,88 @@
+//! What apps discover: `smart-configuration` (SMART App Launch 2.2, "Conformance"), `openid-configuration`
+//! (OpenID Connect Discovery 3), `oauth-authorization-server` (RFC 8414) and the JWK Set. One truth.
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{json, Value};
+
+use super::client::{AuthMethod, GrantType};
+use crate::app::{App, Server};
+use crate::crypto::Alg;
+use crate::smart::{scope, words};
+use crate::web::answer::public_json;
+
+/// What this server can do in the words of SMART; nothing is listed that does not work.
+const CAPABILITIES: [&str; 9] = [
+    "launch-standalone",
+    "authorize-post",
+    "client-public",
+    "client-confidential-symmetric",
+    "sso-openid-connect",
+    "context-standalone-patient",
+    "permission-offline",
+    "permission-patient",
+    "permission-user",
+];
+
+/// Versions of scope syntax.
+const PERMISSIONS: [&str; 2] = ["permission-v1", "permission-v2"];
+
+/// `GET P/fhir/.well-known/smart-configuration`.
+pub async fn smart_configuration(State(app): State<App>) -> Response {
+    let mut facts = common(&app);
+    let capabilities: Vec<&str> = CAPABILITIES.iter().chain(&PERMISSIONS).copied().collect();
+    facts["capabilities"] = json!(capabilities);
+    public_json(&facts)
+}
+
+/// `GET P/.well-known/openid-configuration`, also under the FHIR base, and `oauth-authorization-server`.
+pub async fn openid_configuration(State(app): State<App>) -> Response {
+    let mut facts = common(&app);
+    facts["response_modes_supported"] = json!(["query"]);
+    facts["subject_types_supported"] = json!(["public"]);
+    facts["id_token_signing_alg_values_supported"] = json!(Alg::ALL.map(Alg::as_str));
+    facts["claims_supported"] =
+        json!(["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "fhirUser", "profile"]);
+    facts["claim_types_supported"] = json!(["normal"]);
+    facts["prompt_values_supported"] = json!(["none", "login", "consent", "select_account"]);
+    facts["request_parameter_supported"] = json!(false);
+    facts["request_uri_parameter_supported"] = json!(false);
+    public_json(&facts)
+}
+
+fn common(server: &Server) -> Value {
+    json!({
+        "issuer": server.issuer,
+        "authorization_endpoint": server.url("/oauth/authorize"),
+        "token_endpoint": server.url("/oauth/token"),
+        "registration_endpoint": server.url("/oauth/register"),
+        "jwks_uri": server.url("/oauth/jwks"),
+        "response_types_supported": ["code"],
+        "grant_types_supported": GrantType::ALL.map(GrantType::as_str),
+        "code_challenge_methods_supported": ["S256"],
+        "token_endpoint_auth_methods_supported": AuthMethod::ALL.map(AuthMethod::as_str),
+        "scopes_supported": scopes(),
+        "authorization_response_iss_parameter_supported": true,
+    })
+}
+
+/// The scopes worth listing: the fixed words, the wildcards, and US Core's granular ones. Any type's scope
+/// is supported.
+fn scopes() -> Vec<String> {
+    let wide = ["patient/*.rs", "patient/*.read", "user/*.rs", "user/*.read"].map(str::to_owned);
+    let words = scope::fixed_words().filter(|w| !UNSUPPORTED.contains(w)).map(str::to_owned);
+    let whole = words::US_CORE
+        .iter()
+        .flat_map(|t| ["patient", "user"].map(|level| format!("{level}/{t}.rs")));
+    let parts = words::parts()
+        .flat_map(|(t, limit)| ["patient", "user"].map(|level| format!("{level}/{t}.rs?{limit}")));
+    words.chain(wide).chain(whole).chain(parts).collect()
+}
+
+/// Words that are understood but cannot be granted yet.
+const UNSUPPORTED: [&str; 2] = ["launch", "launch/encounter"];
+
+/// `GET /oauth/jwks`: what tokens are verified with (RFC 7517 5).
+pub async fn jwks(State(app): State<App>) -> Response {
+    public_json(app.keys.jwks())
+}

@@ -1,0 +1,202 @@
+//! Refresh tokens: each is used once and makes the next; a late second use ends the grant
+//! (RFC 9700 4.14.2; SMART App Launch 2.2, "Refresh access token").
+//!
+//! The successor is derived from the presented token with a key of the server, so that a repeat within the
+//! grace time (a lost answer, parallel tabs) gets the same one, without any being kept in the clear.
+
+use super::access_token::{self, Issued};
+use super::client::{Client, GrantType};
+use super::grant::Grant;
+use crate::clock::{Chance, Millis, DAY, SECOND};
+use crate::crypto::{Hashed, Mac, Secret};
+use crate::error::{self, invalid_grant, invalid_scope, Problem};
+use crate::events::{Event, Kind};
+use crate::identity::account::Account;
+use crate::identity::session::Session;
+use crate::params;
+use crate::smart::scope::{self, Meaning, Scope};
+use crate::store::db::{DbError, Tx, Verdict};
+
+/// How long a refresh token lives after its last use.
+const LIFE: Millis = 100 * DAY;
+/// Within this time a used token may be presented again, as long as its successor was not used.
+const GRACE: Millis = 10 * SECOND;
+
+/// A refresh token as it is kept.
+struct Kept {
+    grant: String,
+    expires: Millis,
+    used: Option<Millis>,
+}
+
+fn find(tx: &Tx<'_>, hash: &Hashed) -> Result<Option<Kept>, DbError> {
+    tx.first(
+        "SELECT grant_id, expires_ms, used_ms FROM refresh_tokens WHERE hash = $1",
+        params![hash.as_str()],
+        |row| Ok(Kept { grant: row.get(0)?, expires: row.get(1)?, used: row.get(2)? }),
+    )
+}
+
+fn keep(tx: &Tx<'_>, hash: &Hashed, grant: &str, now: Millis) -> Result<(), DbError> {
+    tx.execute(
+        "INSERT INTO refresh_tokens (hash, grant_id, issued_ms, expires_ms) VALUES ($1, $2, $3, $4)",
+        params![hash.as_str(), grant, now, now + LIFE],
+    )
+    .map(drop)
+}
+
+fn asks_to_stay(scopes: &[Scope]) -> bool {
+    scopes.iter().any(|s| matches!(s.meaning, Meaning::OfflineAccess | Meaning::OnlineAccess))
+}
+
+/// The first refresh token of a grant, where one was granted and the app may use it.
+pub fn first(
+    tx: &Tx<'_>,
+    grant: &Grant,
+    client: &Client,
+    now: Millis,
+    chance: &Chance,
+) -> Result<Option<Secret>, DbError> {
+    let may = client.metadata.grant_types.contains(&GrantType::RefreshToken);
+    if !may || !asks_to_stay(&grant.scopes()) {
+        return Ok(None);
+    }
+    let secret = Secret::new("hg_rt_", chance);
+    keep(tx, &secret.hashed(), &grant.id, now)?;
+    Ok(Some(secret))
+}
+
+/// The token that follows `presented`; always the same one.
+fn successor(mac: &Mac, presented: &str) -> String {
+    format!("hg_rt_{}", mac.tag(&[presented]))
+}
+
+/// Which app presents a refresh token; public apps may leave out their `client_id`.
+pub fn holder(tx: &Tx<'_>, presented: &str) -> Result<Option<Client>, DbError> {
+    let Some(kept) = find(tx, &Hashed::of(presented))? else { return Ok(None) };
+    let Some(grant) = Grant::find(tx, &kept.grant)? else { return Ok(None) };
+    Client::find(tx, &grant.client)
+}
+
+/// What was issued, or why nothing was.
+pub type Rotated = Result<Issued, Problem>;
+
+/// One refresh, in the open transaction: every check, then the next token.
+pub fn rotate(
+    tx: &Tx<'_>,
+    client: &Client,
+    presented: &str,
+    wanted: Option<&str>,
+    mac: &Mac,
+    now: Millis,
+    chance: &Chance,
+) -> Result<Verdict<Rotated>, DbError> {
+    let event = Event::new(Kind::Refreshed, now).client(client.id.clone());
+    let refuse = |problem: Problem, event: Event| {
+        event.refused(problem.words.to_string()).insert(tx)?;
+        Ok(Verdict::Commit(Err(problem)))
+    };
+    let Some(client) = Client::find(tx, &client.id)? else {
+        return Ok(Verdict::Rollback(Err(error::invalid_client("no app is registered under this client_id"))));
+    };
+    let hash = Hashed::of(presented);
+    let Some(kept) = find(tx, &hash)? else {
+        return refuse(invalid_grant("the refresh token is not one of this server's, or was long forgotten"), event);
+    };
+    let event = event.grant(kept.grant.clone());
+    let Some(grant) = Grant::find(tx, &kept.grant)?.filter(|g| g.client == client.id) else {
+        return refuse(invalid_grant("the refresh token was given to another app"), event);
+    };
+    if let Some((_, why)) = &grant.ended {
+        return refuse(invalid_grant(format!("the access was ended ({why}); launch again")), event);
+    }
+    if now >= kept.expires {
+        return refuse(invalid_grant("the refresh token has expired; launch again"), event);
+    }
+    let account = match &grant.account {
+        Some(id) => Account::find(tx, id)?.filter(|a| !a.disabled),
+        None => None,
+    };
+    let Some(account) = account else {
+        return refuse(invalid_grant("the person can no longer sign in here"), event);
+    };
+    if let Err(problem) = may_go_on(tx, &grant, &client, now)? {
+        return refuse(problem, event);
+    }
+    let scope = match narrowed(&grant, wanted) {
+        Ok(scope) => scope,
+        Err(problem) => return refuse(problem, event),
+    };
+    let next = successor(mac, presented);
+    let next_hash = Hashed::of(&next);
+    match kept.used {
+        None => {
+            tx.execute("UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1", params![hash.as_str(), now])?;
+            keep(tx, &next_hash, &grant.id, now)?;
+        }
+        Some(used) => {
+            let successor_used = find(tx, &next_hash)?.is_none_or(|s| s.used.is_some());
+            if now - used >= GRACE {
+                return reused(tx, &grant, now, event);
+            }
+            if successor_used {
+                return refuse(invalid_grant("the refresh token was used, and so was the one that followed it"), event);
+            }
+        }
+    }
+    let life = client.metadata.token_life();
+    let narrow = (scope != grant.scope).then_some(scope.as_str());
+    let access_token = access_token::issue(tx, &grant.id, narrow, now, life, chance)?.reveal();
+    event.account(account.id.clone()).insert(tx)?;
+    let issued =
+        Issued { grant, account, client, scope, access_token, refresh_token: Some(next), nonce: None };
+    Ok(Verdict::Commit(Ok(issued)))
+}
+
+/// A second use after the grace time: whichever of the two is the thief, both lose it.
+fn reused(tx: &Tx<'_>, grant: &Grant, now: Millis, event: Event) -> Result<Verdict<Rotated>, DbError> {
+    let why = "its refresh token was used twice";
+    Grant::end(tx, &grant.id, now, why)?;
+    Event::new(Kind::GrantEnded, now).grant(grant.id.clone()).why(why).insert(tx)?;
+    event.refused("used twice").insert(tx)?;
+    let words = "the refresh token was already used; the access was ended, so launch again";
+    Ok(Verdict::Commit(Err(invalid_grant(words))))
+}
+
+/// Whether the grant still allows refreshing: the app is still registered for it, and a token that was only
+/// for the session has its session.
+fn may_go_on(
+    tx: &Tx<'_>,
+    grant: &Grant,
+    client: &Client,
+    now: Millis,
+) -> Result<Result<(), Problem>, DbError> {
+    let scopes = scope::meet(&grant.scopes(), &client.metadata.scopes());
+    if !asks_to_stay(&scopes) {
+        return Ok(Err(invalid_grant("the app is no longer registered for refresh tokens")));
+    }
+    let offline = scopes.iter().any(|s| s.meaning == Meaning::OfflineAccess);
+    let alive = match &grant.session {
+        Some(sid) => Session::is_live(tx, sid, now)?,
+        None => false,
+    };
+    if offline || alive {
+        return Ok(Ok(()));
+    }
+    Ok(Err(invalid_grant("`online_access` ended with the person's session; launch again")))
+}
+
+/// The scope of this one answer: all that was granted, or what was asked for, if that is no more.
+fn narrowed(grant: &Grant, wanted: Option<&str>) -> Result<String, Problem> {
+    let Some(wanted) = wanted else { return Ok(grant.scope.clone()) };
+    let granted = grant.scopes();
+    let mut kept = Vec::new();
+    for word in scope::split(wanted)? {
+        let scope = Scope::parse(word).ok().filter(|scope| scope::covers(&granted, scope)).ok_or_else(|| {
+            let shown: String = word.chars().take(80).collect();
+            invalid_scope(format!("`{shown}` was not granted; a refresh can only ask for less")).at("scope")
+        })?;
+        kept.push(scope);
+    }
+    Ok(if kept.is_empty() { grant.scope.clone() } else { scope::join(&kept) })
+}

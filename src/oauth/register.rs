@@ -1,0 +1,78 @@
+//! `POST /oauth/register`: an app registers itself (RFC 7591 3.1).
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{header, HeaderMap, StatusCode};
+use axum::response::Response;
+use serde_json::{Map, Value};
+
+use super::client::{Client, Metadata};
+use super::registration;
+use crate::app::{App, Server};
+use crate::crypto::Secret;
+use crate::error::{forbidden, invalid_client_metadata, Code, Problem};
+use crate::events::{Event, Kind};
+use crate::store::db::{DbError, Verdict};
+use crate::web::answer;
+
+/// The endpoint.
+pub async fn post(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+    match register(&app, &headers, &body).await {
+        Ok(body) => answer::private_json(StatusCode::CREATED, &Value::Object(body)),
+        Err(problem) => answer::oauth(&problem),
+    }
+}
+
+async fn register(app: &App, headers: &HeaderMap, body: &Bytes) -> Result<Map<String, Value>, Problem> {
+    if !app.policy.open_registration {
+        return Err(forbidden("this server does not take registrations from apps themselves"));
+    }
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !sent.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case("application/json")) {
+        let words = "send the metadata as JSON with `Content-Type: application/json`";
+        return Err(Problem::new(Code::UnsupportedMediaType, words));
+    }
+    let sent: Value = serde_json::from_slice(body)
+        .map_err(|e| invalid_client_metadata(format!("the body is not JSON: {e}")))?;
+    let Value::Object(sent) = sent else {
+        return Err(invalid_client_metadata("the body must be a JSON object of client metadata"));
+    };
+    let metadata = registration::check(&sent, &app.policy).map_err(|e| registration::problem(&e))?;
+    let registered = keep(app, metadata).await?;
+    Ok(registered.client.registration(registered.secret))
+}
+
+/// A new app, with what is shown of it this once.
+pub struct Registered {
+    /// The app.
+    pub client: Client,
+    /// Its secret, if it has one.
+    pub secret: Option<Secret>,
+    /// What its developer manages it with.
+    pub manage: Secret,
+}
+
+/// Gives an app its id and secrets and keeps it.
+pub async fn keep(server: &Server, metadata: Metadata) -> Result<Registered, DbError> {
+    let now = server.now();
+    let client = Client { id: server.chance.id(), metadata, created: now };
+    let secret = client
+        .metadata
+        .token_endpoint_auth_method
+        .has_secret()
+        .then(|| Secret::new("", &server.chance));
+    let manage = Secret::new("hg_manage_", &server.chance);
+    let (kept, secret_hash, manage_hash) = (client.clone(), secret.as_ref().map(Secret::hashed), manage.hashed());
+    server
+        .store
+        .write(move |tx| {
+            kept.insert(tx, &manage_hash)?;
+            if let Some(hash) = secret_hash {
+                kept.add_secret(tx, &hash, now)?;
+            }
+            Event::new(Kind::AppRegistered, now).client(kept.id.clone()).insert(tx)?;
+            Ok(Verdict::Commit(()))
+        })
+        .await?;
+    Ok(Registered { client, secret, manage })
+}

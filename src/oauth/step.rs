@@ -1,0 +1,154 @@
+//! What a person must do next on the way from an authorization request to its answer.
+
+use super::request::Request;
+use crate::clock::Millis;
+use crate::identity::account::{Account, ActsFor};
+
+/// The next thing to ask a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Who are you?
+    SignIn,
+    /// Whose record?
+    ChoosePatient,
+    /// May the app have this? With the patient it would be about.
+    Consent {
+        /// The patient in context, where there is one.
+        patient: Option<String>,
+    },
+}
+
+/// Who is signed in, as far as the next step depends on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Present<'a> {
+    /// Who.
+    pub account: &'a Account,
+    /// Whose records they may open.
+    pub acts_for: &'a [ActsFor],
+    /// When they signed in.
+    pub signed_in: Millis,
+}
+
+/// The next step of `request` for whoever is signed in.
+pub fn next(request: &Request, present: Option<Present<'_>>) -> Step {
+    let Some(person) =
+        present.filter(|p| request.asked.accepts_sign_in(p.signed_in, request.created))
+    else {
+        return Step::SignIn;
+    };
+    if !request.asked.needs_patient() {
+        return Step::Consent { patient: None };
+    }
+    // A choice that somebody else made in this browser is not this person's choice.
+    let chosen = request
+        .patient
+        .as_ref()
+        .filter(|_| request.chosen_by.as_deref() == Some(&person.account.id))
+        .filter(|patient| person.account.may_open(person.acts_for, patient));
+    let only = match person.acts_for {
+        [only] if !person.account.sees_everyone => Some(&only.patient),
+        _ => None,
+    };
+    match chosen.or(only) {
+        Some(patient) => Step::Consent { patient: Some(patient.clone()) },
+        None => Step::ChoosePatient,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Chance;
+    use crate::identity::account::Kind;
+    use crate::oauth::request::{Asked, Prompt};
+
+    const NOW: Millis = 1_000_000;
+
+    fn request(scope: &str) -> Request {
+        let asked = Asked {
+            redirect_uri: "https://a.example".into(),
+            state: None,
+            scope: scope.into(),
+            left_out: vec![],
+            audience: "aud".into(),
+            challenge: None,
+            nonce: None,
+            prompt: vec![],
+            max_age: None,
+            login_hint: None,
+        };
+        Request::new("app", asked, "trace".into(), NOW, &Chance::seeded(1))
+    }
+
+    fn account(kind: Kind) -> Account {
+        Account {
+            id: "sub".into(),
+            username: "maria".into(),
+            kind,
+            fhir_user: "Patient/maria".into(),
+            name: "Maria".into(),
+            about: String::new(),
+            sees_everyone: kind == Kind::Practitioner,
+            disabled: false,
+        }
+    }
+
+    fn acts_for(ids: &[&str]) -> Vec<ActsFor> {
+        ids.iter().map(|id| ActsFor { patient: (*id).into(), relationship: "self".into() }).collect()
+    }
+
+    fn step(request: &Request, kind: Kind, ids: &[&str], signed_in: Millis) -> Step {
+        let (account, acts_for) = (account(kind), acts_for(ids));
+        next(request, Some(Present { account: &account, acts_for: &acts_for, signed_in }))
+    }
+
+    #[test]
+    fn nobody_is_signed_in_so_that_comes_first() {
+        assert_eq!(next(&request("openid"), None), Step::SignIn);
+    }
+
+    #[test]
+    fn a_person_who_acts_for_one_patient_is_not_asked_which() {
+        let consent = Step::Consent { patient: Some("a".into()) };
+        assert_eq!(step(&request("launch/patient"), Kind::Patient, &["a"], NOW), consent);
+        assert_eq!(step(&request("patient/*.rs"), Kind::Patient, &["a"], NOW), consent, "implied");
+    }
+
+    #[test]
+    fn a_person_who_acts_for_several_and_a_practitioner_choose() {
+        assert_eq!(step(&request("patient/*.rs"), Kind::Patient, &["a", "b"], NOW), Step::ChoosePatient);
+        assert_eq!(step(&request("patient/*.rs"), Kind::Practitioner, &[], NOW), Step::ChoosePatient);
+        assert_eq!(step(&request("patient/*.rs"), Kind::Practitioner, &["a"], NOW), Step::ChoosePatient);
+    }
+
+    #[test]
+    fn with_only_user_scopes_nobody_is_asked_for_a_patient() {
+        let none = Step::Consent { patient: None };
+        assert_eq!(step(&request("user/*.rs openid"), Kind::Practitioner, &[], NOW), none);
+    }
+
+    #[test]
+    fn a_choice_counts_for_the_person_who_made_it_while_they_may_make_it() {
+        let mut request = request("patient/*.rs");
+        (request.chosen_by, request.patient) = (Some("sub".into()), Some("b".into()));
+        let chosen = Step::Consent { patient: Some("b".into()) };
+        assert_eq!(step(&request, Kind::Patient, &["a", "b"], NOW), chosen);
+        assert_eq!(step(&request, Kind::Patient, &["a", "c"], NOW), Step::ChoosePatient, "no longer theirs");
+        request.chosen_by = Some("other".into());
+        assert_eq!(step(&request, Kind::Patient, &["a", "b"], NOW), Step::ChoosePatient);
+    }
+
+    #[test]
+    fn an_old_sign_in_is_not_enough_where_a_new_one_was_asked_for() {
+        let mut request = request("openid");
+        request.asked.max_age = Some(60);
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 60_001), Step::SignIn);
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 60_000), Step::Consent { patient: None });
+        request.asked.max_age = Some(0);
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 1), Step::SignIn);
+        request.asked.max_age = None;
+        request.asked.prompt = vec![Prompt::Login];
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 1), Step::SignIn);
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW + 1), Step::Consent { patient: None });
+    }
+}

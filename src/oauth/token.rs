@@ -1,0 +1,378 @@
+//! `POST /oauth/token`: codes for tokens (RFC 6749 4.1.3; SMART App Launch 2.2, "Obtain access token").
+
+use std::borrow::Cow;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::{header, HeaderMap, StatusCode};
+use axum::response::Response;
+use oxide_auth::code_grant::accesstoken::{
+    AccessToken, Authorization, Input, Output, Request as Machine,
+};
+use oxide_auth::code_grant::extensions::Pkce;
+use oxide_auth::primitives::grant::{Extensions, Grant as MachineGrant, Value as MachineValue};
+use oxide_auth::primitives::issuer::{IssuedToken, TokenType};
+use serde_json::{json, Value};
+
+use super::access_token::{self, Issued};
+use super::client::{same_redirect, Client, GrantType};
+use super::client_auth;
+use super::code::Code;
+use super::grant::Grant;
+use super::params::Params;
+use super::refresh;
+use crate::app::{App, Server};
+use crate::clock::{Chance, Millis, SECOND};
+use crate::crypto::Alg;
+use crate::error::{self, invalid_grant, invalid_request, Problem};
+use crate::events::{Event, Kind};
+use crate::identity::account::Account;
+use crate::oidc::id_token;
+use crate::smart::scope::{Meaning, Scope};
+use crate::store::db::{DbError, Tx, Verdict};
+use crate::web::answer;
+
+/// The endpoint.
+pub async fn post(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match exchange(&app, query.as_deref(), &headers, &body).await {
+        Ok(body) => answer::private_json(StatusCode::OK, &body),
+        Err(problem) => answer::oauth(&problem),
+    }
+}
+
+/// Any other method.
+pub async fn wrong_method() -> Response {
+    let words = "the token endpoint takes POST with a form body, never parameters in a URL";
+    let mut answer = answer::oauth(&Problem::new(error::Code::MethodNotAllowed, words));
+    answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
+    answer
+}
+
+/// The parameters, from the form body alone: a URL is logged in too many places for a code or secret.
+pub fn form(query: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Result<Params, Problem> {
+    let expected = "application/x-www-form-urlencoded";
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !sent.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case(expected)) {
+        return Err(Problem::new(
+            error::Code::UnsupportedMediaType,
+            format!("send the parameters as a form body with `Content-Type: {expected}`"),
+        ));
+    }
+    if query.is_some_and(|q| !q.is_empty()) {
+        return Err(invalid_request("send the parameters in the form body, not in the URL"));
+    }
+    let params = Params::parse(body)?;
+    match params.repeated() {
+        None => Ok(params),
+        Some(name) => {
+            let shown: String = name.chars().take(40).collect();
+            Err(invalid_request(format!("`{shown}` is sent more than once; send it once")))
+        }
+    }
+}
+
+async fn exchange(
+    app: &App,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Value, Problem> {
+    let params = form(query, headers, body)?;
+    let grant_type = params.one("grant_type")?.ok_or_else(|| {
+        invalid_request("`grant_type` is missing; to exchange a code send `grant_type=authorization_code`")
+            .at("grant_type")
+    })?;
+    let known = GrantType::ALL.into_iter().find(|g| g.as_str() == grant_type).ok_or_else(|| {
+        Problem::new(
+            error::Code::UnsupportedGrantType,
+            "this `grant_type` is not supported; this server takes `authorization_code`",
+        )
+    })?;
+    let authorization: Vec<&str> =
+        headers.get_all(header::AUTHORIZATION).iter().filter_map(|v| v.to_str().ok()).collect();
+    let client = {
+        let mut proven = None;
+        app.store.read(|tx| {
+            proven = Some(client_auth::authenticate(tx, &authorization, &params));
+            Ok(())
+        })?;
+        proven.unwrap_or_else(|| Err(error::invalid_client("the app could not be read")))?
+    };
+    if !client.metadata.grant_types.contains(&known) {
+        return Err(Problem::new(
+            error::Code::UnauthorizedClient,
+            format!("the app is not registered for the grant type `{grant_type}`"),
+        ));
+    }
+    match known {
+        GrantType::AuthorizationCode => exchange_code(app, client, &params).await,
+        GrantType::RefreshToken => exchange_refresh(app, client, &params).await,
+    }
+}
+
+/// A code as the app presents it.
+struct Presented {
+    code: String,
+    redirect_uri: String,
+    verifier: Option<String>,
+}
+
+async fn exchange_code(app: &App, client: Client, params: &Params) -> Result<Value, Problem> {
+    let missing = |name: &'static str| {
+        let words = format!("`{name}` is missing; send it with the code");
+        // RFC 6749 has no better code for a redirect that is not repeated, and this list's readers expect it.
+        if name == "code" { invalid_request(words).at(name) } else { invalid_grant(words).at(name) }
+    };
+    let presented = Presented {
+        code: params.one("code")?.ok_or_else(|| missing("code"))?.to_owned(),
+        redirect_uri: params.one("redirect_uri")?.ok_or_else(|| missing("redirect_uri"))?.to_owned(),
+        verifier: params.one("code_verifier")?.map(str::to_owned),
+    };
+    let (now, chance) = (app.now(), app.chance.clone());
+    let issued =
+        app.store.write(move |tx| redeem(tx, &client, &presented, now, &chance)).await??;
+    respond(app, issued, now)
+}
+
+async fn exchange_refresh(app: &App, client: Client, params: &Params) -> Result<Value, Problem> {
+    let missing = || invalid_request("`refresh_token` is missing").at("refresh_token");
+    let presented = params.one("refresh_token")?.ok_or_else(missing)?.to_owned();
+    let wanted = params.one("scope")?.map(str::to_owned);
+    let (now, chance, mac) = (app.now(), app.chance.clone(), app.successors.clone());
+    let issued = app
+        .store
+        .write(move |tx| refresh::rotate(tx, &client, &presented, wanted.as_deref(), &mac, now, &chance))
+        .await??;
+    respond(app, issued, now)
+}
+
+type Redeemed = Result<Issued, Problem>;
+
+/// One code, in the open transaction: every check, then consumed and turned into a token.
+fn redeem(
+    tx: &Tx<'_>,
+    client: &Client,
+    presented: &Presented,
+    now: Millis,
+    chance: &Chance,
+) -> Result<Verdict<Redeemed>, DbError> {
+    let event = Event::new(Kind::CodeExchanged, now).client(client.id.clone());
+    let refuse = |problem: Problem, event: Event| {
+        event.refused(problem.words.to_string()).insert(tx)?;
+        Ok(Verdict::Commit(Err(problem)))
+    };
+    // Read again: the app may have been deleted since it was authenticated.
+    let Some(client) = Client::find(tx, &client.id)? else {
+        return Ok(Verdict::Rollback(Err(error::invalid_client("no app is registered under this client_id"))));
+    };
+    let Some(code) = Code::find(tx, &presented.code)? else {
+        return refuse(invalid_grant("the code is not one of this server's, or was long forgotten"), event);
+    };
+    let event = event.grant(code.grant.clone());
+    if code.client != client.id {
+        // Not burnt: its rightful app may still come.
+        return refuse(invalid_grant("the code was given to another app"), event);
+    }
+    if code.used.is_some() {
+        return reused(tx, &code, now, event);
+    }
+    if now >= code.expires {
+        return refuse(invalid_grant("the code has expired; codes are good for one minute"), event);
+    }
+    if !same_redirect(&code.redirect_uri, &presented.redirect_uri) {
+        let words = "`redirect_uri` is not the one of the authorization request; send the same text";
+        return refuse(invalid_grant(words).at("redirect_uri"), event);
+    }
+    if let Err(problem) = verifier_fits(&code, presented.verifier.as_deref()) {
+        return refuse(problem, event);
+    }
+    let grant = Grant::find(tx, &code.grant)?.filter(|g| g.ended.is_none());
+    let Some(grant) = grant else {
+        return refuse(invalid_grant("what the code stood for was ended; launch again"), event);
+    };
+    let account = match &grant.account {
+        Some(id) => Account::find(tx, id)?.filter(|a| !a.disabled),
+        None => None,
+    };
+    let Some(account) = account else {
+        return refuse(invalid_grant("the person can no longer sign in here"), event);
+    };
+    if !machine_agrees(&client, &code, presented) {
+        return refuse(invalid_grant("the code cannot be exchanged by this request"), event);
+    }
+    if !Code::consume(tx, &presented.code, now)? {
+        return reused(tx, &code, now, event);
+    }
+    let life = client.metadata.token_life();
+    let access_token = access_token::issue(tx, &grant.id, None, now, life, chance)?.reveal();
+    let refresh_token = refresh::first(tx, &grant, &client, now, chance)?;
+    event.account(account.id.clone()).insert(tx)?;
+    let issued = Issued {
+        scope: grant.scope.clone(),
+        grant,
+        account,
+        client,
+        access_token,
+        refresh_token: refresh_token.map(crate::crypto::Secret::reveal),
+        nonce: code.nonce,
+    };
+    Ok(Verdict::Commit(Ok(issued)))
+}
+
+/// A second use means that the code was stolen, before or after: all that came of it ends (RFC 6749 4.1.2).
+fn reused(tx: &Tx<'_>, code: &Code, now: Millis, event: Event) -> Result<Verdict<Redeemed>, DbError> {
+    Grant::end(tx, &code.grant, now, "its code was used twice")?;
+    Event::new(Kind::GrantEnded, now).grant(code.grant.clone()).why("its code was used twice").insert(tx)?;
+    event.refused("used twice").insert(tx)?;
+    let words = "the code was already used; its tokens were ended, so launch again";
+    Ok(Verdict::Commit(Err(invalid_grant(words))))
+}
+
+/// The form of the verifier (RFC 7636 4.1); whether it is the right one, the machine decides.
+fn verifier_fits(code: &Code, verifier: Option<&str>) -> Result<(), Problem> {
+    let wrong = |words: &'static str| Err(invalid_grant(words).at("code_verifier"));
+    match (code.challenge.is_some(), verifier) {
+        (true, None) => wrong("`code_verifier` is missing; send the one that `code_challenge` was made of"),
+        (false, Some(_)) => wrong("`code_verifier` is sent, but the request had no `code_challenge`"),
+        (_, Some(v)) if !(43..=128).contains(&v.len()) => {
+            wrong("`code_verifier` must be 43 to 128 characters long")
+        }
+        (_, Some(v)) if !v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) => {
+            wrong("`code_verifier` may hold letters, digits and `-._~` only")
+        }
+        (true, Some(v)) if Some(crate::crypto::sha256_base64url(v.as_bytes())) != code.challenge => {
+            wrong("`code_verifier` is not the one that `code_challenge` was made of")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The part of a request that the protocol machine looks at. The client is already authenticated.
+struct Narrow<'a> {
+    client: &'a str,
+    presented: &'a Presented,
+}
+
+impl Machine for Narrow<'_> {
+    fn valid(&self) -> bool {
+        true
+    }
+    fn code(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(&self.presented.code))
+    }
+    fn authorization(&self) -> Authorization<'_> {
+        Authorization::None
+    }
+    fn client_id(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(self.client))
+    }
+    fn redirect_uri(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(&self.presented.redirect_uri))
+    }
+    fn grant_type(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed("authorization_code"))
+    }
+    fn extension(&self, _: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+}
+
+/// Runs the protocol machine over what our own checks found good: client, redirect and PKCE once more, by
+/// other hands than ours. Nothing is issued where it disagrees.
+fn machine_agrees(client: &Client, code: &Code, presented: &Presented) -> bool {
+    let request = Narrow { client: &client.id, presented };
+    let mut machine = AccessToken::new(&request);
+    let mut input = Input::None;
+    loop {
+        input = match machine.advance(input) {
+            Output::Authenticate { .. } => Input::Authenticated,
+            Output::Recover { .. } => Input::Recovered(machine_grant(code, presented).map(Box::new)),
+            Output::Extend { extensions } => {
+                if let Some(challenge) = &code.challenge {
+                    // The machine keeps a challenge with its method, S256, as one letter behind it.
+                    let kept = MachineValue::private(Some(format!("{challenge}S")));
+                    let sent = presented.verifier.as_deref().map(Cow::Borrowed);
+                    if Pkce::required().verify(Some(kept), sent).is_err() {
+                        return false;
+                    }
+                }
+                Input::Extended { access_extensions: std::mem::take(extensions) }
+            }
+            Output::Issue { grant } => {
+                let until = grant.until;
+                Input::Issued(IssuedToken {
+                    token: String::new(),
+                    refresh: None,
+                    until,
+                    token_type: TokenType::Bearer,
+                })
+            }
+            Output::Ok(_) => return true,
+            Output::Err(_) => return false,
+        };
+    }
+}
+
+fn machine_grant(code: &Code, presented: &Presented) -> Option<MachineGrant> {
+    Some(MachineGrant {
+        owner_id: String::new(),
+        client_id: code.client.clone(),
+        scope: "granted".parse().ok()?,
+        // Compared as text already; the machine compares parsed URLs, which would say less.
+        redirect_uri: presented.redirect_uri.parse().ok()?,
+        // Expiry was decided by our clock; the machine only knows the wall clock.
+        until: "9999-12-31T23:59:59Z".parse().ok()?,
+        extensions: Extensions::new(),
+    })
+}
+
+/// The token answer (RFC 6749 5.1), with the launch context, and an id_token where `openid` was granted.
+pub fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Value, Problem> {
+    let scopes = Scope::list(&issued.scope);
+    let mut answer = json!({
+        "access_token": issued.access_token,
+        "token_type": "Bearer",
+        "expires_in": issued.client.metadata.token_life() / SECOND,
+        "scope": issued.scope,
+    });
+    let optional = [
+        ("refresh_token", &issued.refresh_token),
+        ("patient", &issued.grant.patient),
+        ("encounter", &issued.grant.encounter),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            answer[name] = json!(value);
+        }
+    }
+    if scopes.iter().any(|s| s.meaning == Meaning::OpenId) {
+        answer["id_token"] = json!(sign_id_token(server, &issued, &scopes, now)?);
+    }
+    Ok(answer)
+}
+
+fn sign_id_token(server: &Server, issued: &Issued, scopes: &[Scope], now: Millis) -> Result<String, Problem> {
+    let failed = |cause: String| {
+        Problem::new(error::Code::ServerError, "the id_token could not be signed").because(cause)
+    };
+    let alg = Alg::from_name(&issued.client.metadata.id_token_signed_response_alg).unwrap_or(Alg::RS256);
+    let key = server.keys.signing(alg).ok_or_else(|| failed(format!("no {} key", alg.as_str())))?;
+    let claims = id_token::claims(&id_token::Facts {
+        issuer: &server.issuer,
+        subject: &issued.account.id,
+        client: &issued.client.id,
+        fhir_user: &format!("{}/{}", server.fhir_base(), issued.account.fhir_user),
+        scopes,
+        signed_in: issued.grant.signed_in,
+        nonce: issued.nonce.as_deref(),
+        access_token: &issued.access_token,
+        alg,
+        now,
+    });
+    key.sign("JWT", &claims).map_err(|e| failed(e.to_string()))
+}

@@ -1,0 +1,98 @@
+//! What an id_token says (OpenID Connect Core 2; SMART App Launch 2.2, "Scopes for requesting identity data").
+
+use serde_json::{json, Value};
+
+use crate::clock::{Millis, SECOND};
+use crate::config::ID_TOKEN_LIFE;
+use crate::crypto::{half_hash, Alg};
+use crate::smart::scope::{Meaning, Scope};
+
+/// What the claims are made of.
+pub struct Facts<'a> {
+    /// P.
+    pub issuer: &'a str,
+    /// The person's `sub`.
+    pub subject: &'a str,
+    /// The app.
+    pub client: &'a str,
+    /// The absolute URL of the person's FHIR resource.
+    pub fhir_user: &'a str,
+    /// What was granted.
+    pub scopes: &'a [Scope],
+    /// When the person signed in.
+    pub signed_in: Option<Millis>,
+    /// As the app sent it, if it did.
+    pub nonce: Option<&'a str>,
+    /// The access token beside it.
+    pub access_token: &'a str,
+    /// What it will be signed with.
+    pub alg: Alg,
+    /// The time of issue.
+    pub now: Millis,
+}
+
+/// The claims. `nonce` is there only where one was sent: relying parties refuse one they did not send.
+pub fn claims(facts: &Facts<'_>) -> Value {
+    let has = |meaning: Meaning| facts.scopes.iter().any(|s| s.meaning == meaning);
+    let mut claims = json!({
+        "iss": facts.issuer,
+        "sub": facts.subject,
+        "aud": facts.client,
+        "exp": (facts.now + ID_TOKEN_LIFE) / SECOND,
+        "iat": facts.now / SECOND,
+        "at_hash": half_hash(facts.alg, facts.access_token.as_bytes()),
+    });
+    if let Some(signed_in) = facts.signed_in {
+        claims["auth_time"] = json!(signed_in / SECOND);
+    }
+    if let Some(nonce) = facts.nonce {
+        claims["nonce"] = json!(nonce);
+    }
+    if has(Meaning::FhirUser) {
+        claims["fhirUser"] = json!(facts.fhir_user);
+    }
+    // SMART 1.0 apps read the person's resource from `profile`.
+    if has(Meaning::Profile) {
+        claims["profile"] = json!(facts.fhir_user);
+    }
+    claims
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(scope: &str, nonce: Option<&str>) -> Value {
+        claims(&Facts {
+            issuer: "https://p.example",
+            subject: "s",
+            client: "c",
+            fhir_user: "https://p.example/fhir/Patient/1",
+            scopes: &Scope::list(scope),
+            signed_in: Some(1_500),
+            nonce,
+            access_token: "token",
+            alg: Alg::RS256,
+            now: 2_999,
+        })
+    }
+
+    #[test]
+    fn times_are_whole_seconds() {
+        let claims = with("openid", None);
+        assert_eq!((&claims["iat"], &claims["auth_time"]), (&json!(2), &json!(1)));
+    }
+
+    #[test]
+    fn the_person_is_named_only_by_the_scopes_that_ask_for_it() {
+        assert!(with("openid", None).get("fhirUser").is_none());
+        assert_eq!(with("openid fhirUser", None)["fhirUser"], "https://p.example/fhir/Patient/1");
+        assert_eq!(with("openid profile", None)["profile"], "https://p.example/fhir/Patient/1");
+    }
+
+    #[test]
+    fn no_nonce_was_sent_so_there_is_none_not_even_an_empty_one() {
+        assert!(with("openid", None).get("nonce").is_none());
+        assert_eq!(with("openid", Some("n"))["nonce"], "n");
+    }
+}

@@ -1,0 +1,192 @@
+//! How a server is put together: from settings to a running [`App`], and one table of all its addresses.
+
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{any, get, post};
+use axum::Router;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::app::{App, Server};
+use crate::clock::{Chance, Clock};
+use crate::config::{Mode, Policy};
+use crate::crypto::{CryptoError, Mac, MasterKey};
+use crate::events;
+use crate::fhir::{api, index};
+use crate::identity::session::Csrf;
+use crate::oauth::keys::{KeyError, Keys};
+use crate::oauth::{authorize, metadata, register, token};
+use crate::params;
+use crate::sandbox::people;
+use crate::store::db::{DbError, Store, Verdict};
+use crate::web::{home, steps};
+
+/// The largest body read anywhere, bytes.
+const LARGEST_BODY: usize = 256 * 1024;
+/// How long events of reads may wait before they are written.
+const FLUSH: Duration = Duration::from_millis(50);
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database cannot be used.
+    #[error("{0}")]
+    Store(#[from] DbError),
+    /// The signing keys cannot be used.
+    #[error("{0}")]
+    Keys(#[from] KeyError),
+    /// The master key cannot be used.
+    #[error("the master key ({0}): {1}")]
+    Master(String, CryptoError),
+    /// The key file cannot be read or made.
+    #[error("the key file {0}: {1}")]
+    KeyFile(String, std::io::Error),
+    /// The database was made for the other mode.
+    #[error("this database was made in {0} mode and stays so; use another file for {1} mode")]
+    OtherMode(String, &'static str),
+}
+
+/// What a server is made from.
+pub struct Parts {
+    /// P.
+    pub issuer: String,
+    /// What it is for.
+    pub mode: Mode,
+    /// Where its data is.
+    pub store: Store,
+    /// The text of the master key, where it does not come from the key file.
+    pub master: Option<String>,
+    /// What time it is.
+    pub clock: Clock,
+    /// Where random bytes come from.
+    pub chance: Chance,
+}
+
+/// Puts a server together: stamps or checks the database's mode, loads keys and, in the sandbox, its people.
+pub fn assemble(parts: Parts) -> Result<App, StartError> {
+    let Parts { issuer, mode, store, master, clock, chance } = parts;
+    stamp(&store, mode)?;
+    let master = match master {
+        Some(text) => MasterKey::from_text(&text).map_err(|e| StartError::Master("HEARTHGATE_KEY".into(), e))?,
+        None => master_from_file(&store, &chance)?,
+    };
+    let keys = Keys::load(&store, &master, &chance, clock.now())?;
+    let base = format!("{issuer}/fhir");
+    remember(&store, "public_url", &issuer)?;
+    let policy = Policy::from(mode);
+    if policy.shared_password {
+        people::load(&store, &base, clock.now(), &chance)?;
+    }
+    let reindexed = index::bring_up_to_date(&store, &base)?;
+    if reindexed > 0 {
+        tracing::info!(resources = reindexed, "indexed all resources anew");
+    }
+    Ok(App::new(Server {
+        csrf: Csrf::new(&master),
+        cursors: Mac::new(&master, "cursor"),
+        successors: Mac::new(&master, "refresh successor"),
+        reads: events::Queue::default(),
+        issuer,
+        policy,
+        store,
+        clock,
+        chance,
+        keys,
+    }))
+}
+
+/// A setting that the server itself remembers.
+fn remember(store: &Store, name: &'static str, value: &str) -> Result<(), DbError> {
+    let value = value.to_owned();
+    store.write_blocking(move |tx| {
+        let sql = "INSERT INTO settings (name, value) VALUES ($1, $2)
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        tx.execute(sql, params![name, value]).map(|_| Verdict::Commit(()))
+    })
+}
+
+/// A database belongs to the mode it was made in: a sandbox's open door must never open onto real records.
+fn stamp(store: &Store, mode: Mode) -> Result<(), StartError> {
+    let stamped: String = store.write_blocking(move |tx| {
+        let sql = "INSERT INTO settings (name, value) VALUES ('mode', $1) ON CONFLICT DO NOTHING";
+        tx.execute(sql, params![mode.as_str()])?;
+        let kept = tx.first("SELECT value FROM settings WHERE name = 'mode'", &[], |row| row.get(0))?;
+        Ok(Verdict::Commit(kept.unwrap_or_default()))
+    })?;
+    if stamped == mode.as_str() { Ok(()) } else { Err(StartError::OtherMode(stamped, mode.as_str())) }
+}
+
+/// The key file beside the database, made at the first start, readable by its owner alone.
+fn master_from_file(store: &Store, chance: &Chance) -> Result<MasterKey, StartError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = store.key_path();
+    let shown = path.display().to_string();
+    let broken = |e| StartError::KeyFile(shown.clone(), e);
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            let master = MasterKey::new(chance);
+            file.write_all(master.to_text().as_bytes()).and_then(|()| file.sync_all()).map_err(broken)?;
+            Ok(master)
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+            let text = std::fs::read_to_string(&path).map_err(broken)?;
+            MasterKey::from_text(&text).map_err(|e| StartError::Master(shown.clone(), e))
+        }
+        Err(e) => Err(broken(e)),
+    }
+}
+
+/// Every address of this server.
+pub fn routes(app: App) -> Router {
+    let fhir = Router::new()
+        .route("/.well-known/smart-configuration", get(metadata::smart_configuration))
+        .route("/.well-known/openid-configuration", get(metadata::openid_configuration))
+        .route("/metadata", get(api::metadata))
+        .route("/{type}/{id}", get(api::read).fallback(api::wrong_method))
+        .route("/{type}/_search", post(api::search_by_post).fallback(api::wrong_method))
+        .route("/{type}", get(api::search).fallback(api::wrong_method))
+        .fallback(api::nothing);
+    let open_fhir = Router::new()
+        .route("/metadata", get(api::open_metadata))
+        .route("/{type}/{id}", get(api::open_read).fallback(api::wrong_method))
+        .route("/{type}/_search", post(api::open_search_by_post).fallback(api::wrong_method))
+        .route("/{type}", get(api::open_search).fallback(api::wrong_method))
+        .fallback(api::open_nothing);
+    let mut routes = Router::new()
+        // For apps
+        .route("/.well-known/openid-configuration", get(metadata::openid_configuration))
+        .route("/.well-known/oauth-authorization-server", get(metadata::openid_configuration))
+        .route("/oauth/jwks", get(metadata::jwks))
+        .route("/oauth/authorize", get(authorize::get).post(authorize::post))
+        .route("/oauth/token", post(token::post).fallback(token::wrong_method))
+        .route("/oauth/register", post(register::post).fallback(token::wrong_method))
+        .nest("/fhir", fhir)
+        // For people
+        .route("/", get(home::show))
+        .route("/static/{file}", get(home::file))
+        .route("/oauth/authorize/{id}", get(steps::show).post(steps::submit))
+        // For operations
+        .route("/healthz", get(|| async { "ok" }));
+    if app.policy.open_twin {
+        routes = routes.nest("/open/fhir", open_fhir);
+    }
+    if app.policy.shared_password {
+        routes = routes.route("/sandbox/people", get(people::list));
+    }
+    routes
+        .fallback(any(home::nothing))
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(CatchPanicLayer::new())
+        .with_state(app)
+}
+
+/// Writes the events of reads, again and again, until the task is dropped.
+pub async fn keep_flushing(app: App) {
+    loop {
+        tokio::time::sleep(FLUSH).await;
+        if let Err(e) = app.reads.flush(&app.store).await {
+            tracing::error!(cause = %e, "events of reads could not be written; they wait");
+        }
+    }
+}

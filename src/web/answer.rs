@@ -1,0 +1,111 @@
+//! How a [`Problem`] becomes an HTTP answer: OAuth JSON or an OperationOutcome (pages: `page.rs`).
+//! Nowhere else does an error meet HTTP. Also the one log line that a failure of ours gets.
+
+use axum::http::{header, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{json, Value};
+
+use crate::error::{Code, Problem};
+
+/// The media type of FHIR resources.
+pub const FHIR_JSON: &str = "application/fhir+json";
+
+/// A JSON answer that no cache keeps.
+pub fn private_json(status: StatusCode, body: &Value) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::PRAGMA, "no-cache"),
+    ];
+    (status, headers, body.to_string()).into_response()
+}
+
+/// A JSON answer that is the same for everybody, for an hour.
+pub fn public_json(body: &Value) -> Response {
+    let headers =
+        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")];
+    (headers, body.to_string()).into_response()
+}
+
+/// A FHIR resource.
+pub fn fhir_json(status: StatusCode, body: String) -> Response {
+    let headers = [(header::CONTENT_TYPE, FHIR_JSON), (header::CACHE_CONTROL, "no-store")];
+    (status, headers, body).into_response()
+}
+
+/// A 303 to `location`: the browser asks again with GET, whatever it sent.
+pub fn see_other(location: &str) -> Response {
+    match HeaderValue::from_str(location) {
+        Ok(location) => (
+            StatusCode::SEE_OTHER,
+            [(header::LOCATION, location), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))],
+        )
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// The status of a problem. Our own failures leave a line in the log, with the cause and no input.
+pub fn status(problem: &Problem) -> StatusCode {
+    let status = StatusCode::from_u16(problem.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if status.is_server_error() {
+        tracing::error!(
+            code = problem.code.as_str(),
+            cause = problem.cause.as_deref().unwrap_or("unknown"),
+            "a request failed"
+        );
+    }
+    status
+}
+
+/// The characters that RFC 6749 allows in `error_description`.
+pub fn description(words: &str) -> String {
+    let allowed = |c: char| match c {
+        '"' => '\'',
+        '\\' => '/',
+        ' '..='~' => c,
+        _ => '?',
+    };
+    words.chars().map(allowed).collect()
+}
+
+/// The JSON error of RFC 6749 5.2.
+pub fn oauth(problem: &Problem) -> Response {
+    let body = json!({"error": problem.code.as_str(), "error_description": description(&problem.words)});
+    let mut answer = private_json(status(problem), &body);
+    let challenge = match problem.code {
+        Code::InvalidClient => "Basic realm=\"hearthgate\"".to_owned(),
+        Code::InvalidToken => bearer_challenge(Some(problem)),
+        _ => return answer,
+    };
+    if let Ok(challenge) = HeaderValue::from_str(&challenge) {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    answer
+}
+
+/// `WWW-Authenticate` of RFC 6750 3: no error code where no token was sent.
+pub fn bearer_challenge(problem: Option<&Problem>) -> String {
+    match problem {
+        None => "Bearer realm=\"hearthgate\"".into(),
+        Some(problem) => format!(
+            "Bearer realm=\"hearthgate\", error=\"{}\", error_description=\"{}\"",
+            problem.code.as_str(),
+            description(&problem.words)
+        ),
+    }
+}
+
+/// An OperationOutcome, as every FHIR error is answered.
+pub fn outcome(problem: &Problem) -> Response {
+    let status = status(problem);
+    let body = json!({
+        "resourceType": "OperationOutcome",
+        "issue": [{
+            "severity": "error",
+            "code": problem.code.issue(),
+            "diagnostics": problem.words,
+        }],
+    });
+    fhir_json(status, body.to_string())
+}

@@ -1,0 +1,285 @@
+//! May the app have this? Every scope in plain words with a box, and the decision that ends a request.
+
+use axum::response::Response;
+
+use super::answer::see_other;
+use super::browser::{SignedIn, Visitor};
+use super::page;
+use super::steps::{app_view, deny, person_view};
+use super::views::{self, Consent, Narrower, Record, ScopeCard, ScopeGroup};
+use crate::app::App;
+use crate::clock::{Millis, HOUR, MINUTE, SECOND};
+use crate::error::{invalid_request, Problem};
+use crate::events::{Event, Kind};
+use crate::fhir::demographics;
+use crate::fhir::resource::Resource;
+use crate::identity::account::Account;
+use crate::oauth::authorize::redirect;
+use crate::oauth::client::Client;
+use crate::oauth::code::Code;
+use crate::oauth::grant::Grant;
+use crate::oauth::params::Params;
+use crate::oauth::request::Request;
+use crate::smart::scope::{self, Level, Meaning, Scope};
+use crate::smart::words::{self, Group};
+use crate::store::db::Verdict;
+
+/// The page.
+pub fn show(
+    app: &App,
+    visitor: &Visitor,
+    person: &SignedIn,
+    client: &Client,
+    request: &Request,
+    patient: Option<&str>,
+) -> Result<Response, Problem> {
+    let action = format!("/oauth/authorize/{}", request.id);
+    let scopes = request.asked.scopes();
+    let groups = Group::ALL.into_iter().map(|group| ScopeGroup {
+        title: group.title().into(),
+        scopes: scopes.iter().map(|s| (s, words::of(s))).filter(|(_, w)| w.group == group).map(card).collect(),
+    });
+    let page = Consent {
+        shell: page::bare_shell(app),
+        csrf: visitor.csrf(app, &request.id),
+        not_you: format!("{action}?switch=1"),
+        app: app_view(app, client),
+        person: person_view(person),
+        record: patient.map(|id| record(app, person, id)).transpose()?,
+        lasts: how_long(&scopes, client.metadata.token_life()),
+        groups: groups.filter(|g| !g.scopes.is_empty()).collect(),
+        left_out: request
+            .asked
+            .left_out
+            .iter()
+            .map(|l| views::LeftOut {
+                scope: l.scope.chars().take(200).collect(),
+                why: page::sentence(&l.why),
+                meant: l.meant.clone(),
+            })
+            .collect(),
+        may_remember: false,
+        action,
+    };
+    Ok(page::render(&page))
+}
+
+fn card((scope, words): (&Scope, words::Words)) -> ScopeCard {
+    ScopeCard {
+        scope: scope.text.clone(),
+        title: words.title,
+        detail: words.detail,
+        changes: words.changes,
+        warning: words.warning.map(str::to_owned),
+        narrower: words::narrower(scope)
+            .into_iter()
+            .map(|(scope, title)| Narrower { scope, title: title.into(), detail: String::new() })
+            .collect(),
+    }
+}
+
+fn record(app: &App, person: &SignedIn, patient: &str) -> Result<Record, Problem> {
+    let resource = app.store.read(|tx| Resource::find(tx, "Patient", patient))?;
+    let parsed = resource.map(|r| r.parsed()).unwrap_or_default();
+    let born = demographics::birth_date_in_words(&parsed).map(|date| format!("born {date}"));
+    let about: Vec<String> = born.into_iter().chain(demographics::identifier(&parsed)).collect();
+    Ok(Record {
+        name: demographics::name(&parsed).unwrap_or_else(|| patient.to_owned()),
+        about: about.join(", "),
+        own: person.account.fhir_user == format!("Patient/{patient}"),
+    })
+}
+
+fn how_long(scopes: &[Scope], life: Millis) -> String {
+    let has = |meaning| scopes.iter().any(|s| s.meaning == meaning);
+    if has(Meaning::OfflineAccess) {
+        return "Until you disconnect the app".into();
+    }
+    if has(Meaning::OnlineAccess) {
+        return "While you are signed in here".into();
+    }
+    let counted = |n: i64, unit: &str| match n {
+        1 => format!("For one {unit}"),
+        n => format!("For {n} {unit}s"),
+    };
+    match life {
+        life if life % HOUR == 0 => counted(life / HOUR, "hour"),
+        life if life % MINUTE == 0 => counted(life / MINUTE, "minute"),
+        life => counted(life / SECOND, "second"),
+    }
+}
+
+/// What of the boxes was granted: exactly values that were shown, in the order asked for.
+///
+/// # Errors
+/// `invalid_request` for a value that the page did not show.
+fn granted(asked: &[Scope], posted: &[&str]) -> Result<Vec<Scope>, Problem> {
+    let narrower: Vec<(usize, Scope)> = asked
+        .iter()
+        .enumerate()
+        .flat_map(|(index, scope)| words::narrower(scope).into_iter().map(move |(text, _)| (index, text)))
+        .filter_map(|(index, text)| Scope::parse(&text).ok().map(|scope| (index, scope)))
+        .collect();
+    let shown = |value: &&str| {
+        asked.iter().any(|s| s.text == **value) || narrower.iter().any(|(_, s)| s.text == **value)
+    };
+    if !posted.iter().all(shown) {
+        return Err(invalid_request("a scope was posted that the page did not show; nothing was granted").at("scope"));
+    }
+    let mut kept: Vec<Scope> = Vec::new();
+    for (index, scope) in asked.iter().enumerate() {
+        let parts = narrower.iter().filter(|(of, part)| *of == index && posted.contains(&part.text.as_str()));
+        let parts: Vec<Scope> = parts.map(|(_, part)| part.clone()).collect();
+        if !parts.is_empty() {
+            kept.extend(parts);
+        } else if posted.contains(&scope.text.as_str()) {
+            kept.push(scope.clone());
+        }
+    }
+    let unticked = |meaning: Meaning| {
+        asked.iter().any(|s| s.meaning == meaning) && !kept.iter().any(|s| s.meaning == meaning)
+    };
+    let (no_patient, no_identity) = (unticked(Meaning::LaunchPatient), unticked(Meaning::OpenId));
+    kept.retain(|s| {
+        let of_patient = s.is_at(Level::Patient);
+        let of_identity = matches!(s.meaning, Meaning::FhirUser | Meaning::Profile);
+        !(no_patient && of_patient) && !(no_identity && of_identity)
+    });
+    Ok(kept)
+}
+
+/// The form: the decision, and with `allow` the grant, its code and the way back to the app.
+pub async fn decide(
+    app: &App,
+    person: &SignedIn,
+    client: &Client,
+    request: &Request,
+    patient: Option<String>,
+    form: &Params,
+) -> Result<Response, Problem> {
+    match form.one("decision")? {
+        Some("allow") => {}
+        Some("deny") => return deny(app, request).await,
+        _ => return Err(invalid_request("`decision` must be `allow` or `deny`").at("decision")),
+    }
+    let posted: Vec<&str> = form.all("scope").collect();
+    let scopes = match granted(&request.asked.scopes(), &posted) {
+        Ok(scopes) => scopes,
+        Err(problem) => {
+            let (now, client_id, account) = (app.now(), client.id.clone(), person.account.id.clone());
+            app.store
+                .write(move |tx| {
+                    let event = Event::new(Kind::FormRefused, now).client(client_id).account(account);
+                    event.refused("a scope that was not shown").insert(tx).map(Verdict::Commit)
+                })
+                .await?;
+            return Err(problem);
+        }
+    };
+    if scopes.is_empty() {
+        return deny(app, request).await;
+    }
+    let about_patient = scopes.iter().any(|s| s.is_at(Level::Patient) || s.meaning == Meaning::LaunchPatient);
+    let asked = &request.asked;
+    let now = app.now();
+    let grant = Grant {
+        id: app.chance.id(),
+        client: client.id.clone(),
+        account: Some(person.account.id.clone()),
+        patient: patient.filter(|_| about_patient),
+        encounter: None,
+        audience: asked.audience.clone(),
+        scope: scope::join(&scopes),
+        session: Some(person.session.sid.clone()),
+        signed_in: Some(person.session.signed_in),
+        trace: request.trace.clone(),
+        created: now,
+        ended: None,
+    };
+    let code = Code {
+        grant: grant.id.clone(),
+        client: client.id.clone(),
+        redirect_uri: asked.redirect_uri.clone(),
+        challenge: asked.challenge.clone(),
+        nonce: asked.nonce.clone(),
+        expires: Code::expiry(now),
+        used: None,
+    };
+    let (id, chance) = (request.id.clone(), app.chance.clone());
+    let issued = app
+        .store
+        .write(move |tx| {
+            if !still_right(tx, &grant, now)? || !Request::answer(tx, &id, now)? {
+                return Ok(Verdict::Rollback(None));
+            }
+            grant.insert(tx)?;
+            Event::new(Kind::Consent, now)
+                .grant(grant.id.clone())
+                .client(grant.client.clone())
+                .account(grant.account.clone())
+                .patient(grant.patient.clone())
+                .insert(tx)?;
+            code.issue(tx, &chance).map(|secret| Verdict::Commit(Some(secret)))
+        })
+        .await?;
+    let Some(code) = issued else { return Ok(see_other(&format!("/oauth/authorize/{}", request.id))) };
+    let code = code.reveal();
+    let answer = [("code", Some(code.as_str())), ("state", asked.state.as_deref()), ("iss", Some(&app.issuer))];
+    Ok(see_other(&redirect(&asked.redirect_uri, &answer)))
+}
+
+/// Whether app, person and their right to this record are still what the page was shown for.
+fn still_right(
+    tx: &crate::store::db::Tx<'_>,
+    grant: &Grant,
+    now: Millis,
+) -> Result<bool, crate::store::db::DbError> {
+    let account = match &grant.account {
+        Some(id) => Account::find(tx, id)?.filter(|a| !a.disabled),
+        None => None,
+    };
+    let Some(account) = account else { return Ok(false) };
+    let acts_for = Account::acts_for(tx, &account.id, now)?;
+    let may = grant.patient.as_ref().is_none_or(|patient| account.may_open(&acts_for, patient));
+    Ok(may && Client::find(tx, &grant.client)?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(asked: &str, posted: &[&str]) -> String {
+        granted(&Scope::list(asked), posted).map(|s| scope::join(&s)).unwrap_or_else(|_| "refused".into())
+    }
+
+    #[test]
+    fn what_was_ticked_is_granted_in_the_order_asked_for() {
+        assert_eq!(after("openid patient/*.rs fhirUser", &["fhirUser", "openid"]), "openid fhirUser");
+        assert_eq!(after("openid", &[]), "");
+        assert_eq!(after("openid", &["openid", "patient/*.rs"]), "refused");
+    }
+
+    #[test]
+    fn unticking_a_scope_drops_what_depends_on_it() {
+        assert_eq!(after("openid fhirUser profile", &["fhirUser", "profile"]), "");
+        let asked = "launch/patient patient/Patient.rs user/Patient.rs";
+        assert_eq!(after(asked, &["patient/Patient.rs", "user/Patient.rs"]), "user/Patient.rs");
+        assert_eq!(after("patient/Patient.rs", &["patient/Patient.rs"]), "patient/Patient.rs", "it was implied");
+    }
+
+    #[test]
+    fn a_narrower_choice_replaces_the_whole_type_even_where_both_are_ticked() {
+        let lab = "patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|laboratory";
+        assert_eq!(after("patient/Observation.rs openid", &["patient/Observation.rs", lab, "openid"]), format!("{lab} openid"));
+        assert_eq!(after("patient/Condition.rs", &[lab]), "refused");
+    }
+
+    #[test]
+    fn how_long_is_said_in_whole_units() {
+        let plain = Scope::list("openid");
+        assert_eq!(how_long(&plain, HOUR), "For one hour");
+        assert_eq!(how_long(&plain, 90 * SECOND), "For 90 seconds");
+        assert_eq!(how_long(&plain, 5 * MINUTE), "For 5 minutes");
+        assert_eq!(how_long(&Scope::list("offline_access"), HOUR), "Until you disconnect the app");
+    }
+}

@@ -1,0 +1,118 @@
+//! How a page is answered: its headers, its frame, and the page that tells of a problem.
+
+use askama::Template;
+use axum::http::{header, StatusCode};
+use axum::response::{IntoResponse, Response};
+
+use super::answer;
+use super::views::{self, Fact, Link, Message, Shell, Tone};
+use crate::app::Server;
+use crate::error::{Code, Problem};
+
+/// Nothing is loaded from outside but an app's own logo, and nobody may frame a page. There is no
+/// `form-action`: browsers apply it to the redirects after a form too, and these lead to any app.
+const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data: https: http:; \
+                      base-uri 'none'; frame-ancestors 'none'";
+
+/// A page with its status.
+pub fn render_with(status: StatusCode, page: &impl Template) -> Response {
+    match page.render() {
+        Ok(html) => {
+            let headers = [
+                (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+                (header::CACHE_CONTROL, "no-store"),
+                (header::CONTENT_SECURITY_POLICY, POLICY),
+                (header::X_FRAME_OPTIONS, "DENY"),
+                (header::REFERRER_POLICY, "no-referrer"),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            ];
+            (status, headers, html).into_response()
+        }
+        Err(e) => {
+            tracing::error!(cause = %e, "a page could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// A page.
+pub fn render(page: &impl Template) -> Response {
+    render_with(StatusCode::OK, page)
+}
+
+/// The frame of pages outside the dance, which lead to each other; `here` is the path of this one.
+pub fn shell(server: &Server, here: &str) -> Shell {
+    let links = [("Home", "/")];
+    Shell {
+        sandbox: server.policy.shared_password,
+        links: links
+            .iter()
+            .map(|(text, href)| Link { text: (*text).into(), href: (*href).into(), here: *href == here })
+            .collect(),
+    }
+}
+
+/// The frame of the pages of a launch, which lead nowhere but on and back.
+pub fn bare_shell(server: &Server) -> Shell {
+    Shell { sandbox: server.policy.shared_password, links: Vec::new() }
+}
+
+/// A link.
+pub fn link(text: &str, href: impl Into<String>) -> Link {
+    Link { text: text.into(), href: href.into(), here: false }
+}
+
+/// The page for what went wrong where no app may be told. It never leads to an address from the request.
+pub fn problem(server: &Server, problem: &Problem) -> Response {
+    let title = match problem.code {
+        Code::TemporarilyUnavailable | Code::ServerError => "This did not work",
+        Code::NotFound => "There is nothing here",
+        Code::Gone => "This page’s time is over",
+        Code::Forbidden => "This page does not belong to this browser",
+        _ => "This request cannot be answered",
+    };
+    let detail = problem.parameter.map(|parameter| views::Problem {
+        what: "What this server was sent, and what it takes:".into(),
+        parameter: parameter.into(),
+        received: problem.received.clone(),
+        expected: problem.expected.clone(),
+        reference: None,
+    });
+    let message = Message {
+        shell: bare_shell(server),
+        tone: Tone::Refused,
+        title: title.into(),
+        lead: sentence(&problem.words),
+        steps: Vec::new(),
+        links: vec![link("What this server is", "/")],
+        problem: detail,
+        facts: vec![fact("Error", problem.code.as_str())],
+    };
+    render_with(answer::status(problem), &message)
+}
+
+/// A page that only says something, with a way on.
+pub fn notice(server: &Server, status: StatusCode, title: &str, lead: &str, links: Vec<Link>) -> Response {
+    let message = Message {
+        shell: bare_shell(server),
+        tone: Tone::Notice,
+        title: title.into(),
+        lead: lead.into(),
+        steps: Vec::new(),
+        links,
+        problem: None,
+        facts: Vec::new(),
+    };
+    render_with(status, &message)
+}
+
+fn fact(name: &str, value: &str) -> Fact {
+    Fact { name: name.into(), values: vec![value.into()], code: true }
+}
+
+/// Public words as a sentence of their own: a capital letter (unless a parameter's name begins it), a full stop.
+pub fn sentence(words: &str) -> String {
+    let mut chars = words.chars();
+    let first: String = chars.next().map(|c| c.to_uppercase().collect()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}

@@ -1,0 +1,209 @@
+//! `P/oauth/authorize/{id}`: the pages a person sees on the way from an app and back, all at one address.
+//!
+//! Whatever the person does (reload, go back, open a second tab), the address shows the request's present step.
+
+use axum::body::Bytes;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+
+use super::answer::see_other;
+use super::browser::{SignedIn, Visitor};
+use super::page::{self, link};
+use super::views::{self, Face, Person};
+use super::{choose, consent, login};
+use crate::app::{App, Server};
+use crate::error::{forbidden, not_found, Code, Problem};
+use crate::events::{Event, Kind};
+use crate::oauth::authorize::error_redirect;
+use crate::oauth::client::Client;
+use crate::oauth::params::Params;
+use crate::oauth::request::Request;
+use crate::oauth::step::{self, Present, Step};
+use crate::store::db::Verdict;
+
+/// The present step's page.
+pub async fn show(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let query = Params::parse(query.unwrap_or_default().as_bytes()).unwrap_or_default();
+    match show_step(&app, &id, &query, &headers).await {
+        Ok(answer) => answer,
+        Err(problem) => page::problem(&app, &problem),
+    }
+}
+
+/// The present step's form.
+pub async fn submit(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match take_step(&app, &id, &headers, &body).await {
+        Ok(answer) => answer,
+        Err(problem) => page::problem(&app, &problem),
+    }
+}
+
+/// A launch on its way: the request, its app, and who is at the browser.
+struct Launch {
+    request: Request,
+    client: Client,
+    visitor: Visitor,
+}
+
+/// What a visit finds: the launch, or a page that says why there is none any more.
+enum Visit {
+    Open(Box<Launch>),
+    Over(Response),
+}
+
+async fn visit(app: &App, id: &str, headers: &HeaderMap) -> Result<Visit, Problem> {
+    let visitor = Visitor::from_headers(app, headers).await?;
+    let found = app.store.read(|tx| {
+        let Some(request) = Request::find(tx, id)? else { return Ok(None) };
+        let client = Client::find(tx, &request.client)?;
+        Ok(Some((request, client)))
+    })?;
+    let Some((request, client)) = found else {
+        return Err(not_found("there is no such sign-in; go back to the app and start again"));
+    };
+    let Some(client) = client else {
+        return Err(not_found("the app that asked for this is no longer registered here"));
+    };
+    let browser = visitor.hash();
+    match &request.browser {
+        Some(bound) if bound != browser.as_str() => {
+            return Err(forbidden("this sign-in was begun in another browser; start again from the app"));
+        }
+        Some(_) => {}
+        None => {
+            let id = request.id.clone();
+            app.store
+                .write(move |tx| Request::bind(tx, &id, browser.as_str()).map(|()| Verdict::Commit(())))
+                .await?;
+        }
+    }
+    let home = client.metadata.initiate_login_uri.as_ref().map(|uri| link("Go to the app", uri)).into_iter().collect();
+    if request.answered.is_some() {
+        let lead = format!("You have answered {} already. You can close this page, or start again from the app.", views::isolate(&client.metadata.client_name));
+        return Ok(Visit::Over(page::notice(app, StatusCode::OK, "This is done", &lead, home)));
+    }
+    if app.now() >= request.expires {
+        let lead = "For your safety a sign-in stays open for half an hour. Go back to the app and start again.";
+        return Ok(Visit::Over(page::notice(app, StatusCode::GONE, "This took too long", lead, home)));
+    }
+    Ok(Visit::Open(Box::new(Launch { request, client, visitor })))
+}
+
+/// Who is present, as far as the next step depends on it.
+pub fn present(signed_in: &SignedIn) -> Present<'_> {
+    Present {
+        account: &signed_in.account,
+        acts_for: &signed_in.acts_for,
+        signed_in: signed_in.session.signed_in,
+    }
+}
+
+async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> Result<Response, Problem> {
+    let launch = match visit(app, id, headers).await? {
+        Visit::Open(launch) => launch,
+        Visit::Over(answer) => return Ok(answer),
+    };
+    let Launch { request, client, visitor } = *launch;
+    let next = step::next(&request, visitor.signed_in.as_ref().map(present));
+    let answer = match (&visitor.signed_in, next) {
+        // "Not you?": sign in as somebody else, though somebody is signed in.
+        _ if query.all("switch").next().is_some() => login::show(app, &visitor, &client, &request, "", None)?,
+        (None, _) | (_, Step::SignIn) => login::show(app, &visitor, &client, &request, "", None)?,
+        (Some(person), Step::ChoosePatient) => choose::show(app, &visitor, person, &client, &request, query, None).await?,
+        (Some(person), Step::Consent { patient }) => {
+            consent::show(app, &visitor, person, &client, &request, patient.as_deref())?
+        }
+    };
+    Ok(visitor.remember(app, answer))
+}
+
+async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Result<Response, Problem> {
+    let form = Params::parse(body)?;
+    let launch = match visit(app, id, headers).await? {
+        Visit::Open(launch) => launch,
+        Visit::Over(answer) => return Ok(answer),
+    };
+    let Launch { request, client, visitor } = *launch;
+    if !visitor.may_post(app, &request.id, form.one("csrf")?) {
+        let (now, client_id) = (app.now(), request.client.clone());
+        app.store
+            .write(move |tx| {
+                let event = Event::new(Kind::FormRefused, now).client(client_id);
+                event.refused("no form token, or another page's").insert(tx).map(Verdict::Commit)
+            })
+            .await?;
+        let lead = "It was open for too long, or somebody else signed in here since. Nothing was done.";
+        let on = link("Go on from where you are", format!("/oauth/authorize/{}", request.id));
+        return Ok(page::notice(app, StatusCode::FORBIDDEN, "This page is out of date", lead, vec![on]));
+    }
+    if form.one("cancel")?.is_some() {
+        return deny(app, &request).await;
+    }
+    if form.one("username")?.is_some() || form.one("person")?.is_some() {
+        return login::sign_in(app, &visitor, &client, &request, &form).await;
+    }
+    let next = step::next(&request, visitor.signed_in.as_ref().map(present));
+    let stay = see_other(&format!("/oauth/authorize/{}", request.id));
+    match (&visitor.signed_in, next) {
+        (None, _) | (_, Step::SignIn) => Ok(stay),
+        (Some(person), _) if form.all("patient").next().is_some() => {
+            choose::choose(app, &visitor, person, &client, &request, &form).await
+        }
+        (Some(person), Step::Consent { patient }) if form.one("decision")?.is_some() => {
+            consent::decide(app, person, &client, &request, patient, &form).await
+        }
+        _ => Ok(stay),
+    }
+}
+
+/// The person said no: the request is over, and the app is told.
+pub async fn deny(app: &App, request: &Request) -> Result<Response, Problem> {
+    let (id, client, now) = (request.id.clone(), request.client.clone(), app.now());
+    let first = app
+        .store
+        .write(move |tx| {
+            let first = Request::answer(tx, &id, now)?;
+            Event::new(Kind::Consent, now).client(client).refused("the person said no").insert(tx)?;
+            Ok(if first { Verdict::Commit(true) } else { Verdict::Rollback(false) })
+        })
+        .await?;
+    if !first {
+        return Ok(see_other(&format!("/oauth/authorize/{}", request.id)));
+    }
+    let problem = Problem::new(Code::AccessDenied, "the person did not allow it");
+    let asked = &request.asked;
+    Ok(see_other(&error_redirect(app, &asked.redirect_uri, asked.state.as_deref(), &problem)))
+}
+
+/// An app as its pages show it.
+pub fn app_view(server: &Server, client: &Client) -> views::App {
+    let name = client.metadata.client_name.clone();
+    views::App {
+        face: Face::of_app(&name, client.metadata.logo_uri.clone()),
+        name,
+        note: server
+            .policy
+            .open_registration
+            .then(|| "Its developer registered this app in the sandbox; nobody has reviewed it.".into()),
+    }
+}
+
+/// The signed-in person as the pages show them.
+pub fn person_view(person: &SignedIn) -> Person {
+    Person {
+        face: Face::of(&person.account.name),
+        name: person.account.name.clone(),
+        about: String::new(),
+    }
+}
