@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
-use crate::clock::{Millis, HOUR, MINUTE, SECOND};
+use crate::clock::{HOUR, MINUTE, Millis, SECOND};
 
 /// Where the sandbox listens when nothing is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";

@@ -6,13 +6,11 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom as SigningRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{
-    EcdsaKeyPair, KeyPair, ECDSA_P256_SHA256_FIXED_SIGNING, RSA_PKCS1_SHA256,
-};
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256};
 use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{aead, digest, hkdf, hmac};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use crate::clock::Chance;
 
@@ -146,8 +144,8 @@ impl MasterKey {
         }
         let mut body = URL_SAFE_NO_PAD.decode(body).map_err(|_| CryptoError("not a sealed value"))?;
         let (nonce, data) = body.split_at_mut_checked(12).ok_or(CryptoError("not a sealed value"))?;
-        let nonce = aead::Nonce::try_assume_unique_for_key(nonce)
-            .map_err(|_| CryptoError("not a sealed value"))?;
+        let nonce =
+            aead::Nonce::try_assume_unique_for_key(nonce).map_err(|_| CryptoError("not a sealed value"))?;
         let plain = self
             .sealing()
             .open_in_place(nonce, aead::Aad::from(about), data)
@@ -265,8 +263,8 @@ impl SigningKey {
                 (Pair::Rsa(pair), public)
             }
             Alg::ES256 => {
-                let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private)
-                    .map_err(unusable)?;
+                let pair =
+                    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private).map_err(unusable)?;
                 // An uncompressed point: 0x04, x, y.
                 let point = pair.public_key().as_ref();
                 let (x, y) = point[1..].split_at(32);

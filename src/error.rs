@@ -132,7 +132,14 @@ pub struct Problem {
 impl Problem {
     /// A refusal of this kind with these public words.
     pub fn new(code: Code, words: impl Into<Cow<'static, str>>) -> Self {
-        Problem { code, words: words.into(), parameter: None, received: None, expected: Vec::new(), cause: None }
+        Problem {
+            code,
+            words: words.into(),
+            parameter: None,
+            received: None,
+            expected: Vec::new(),
+            cause: None,
+        }
     }
 
     /// Adds the private cause.
@@ -187,7 +194,10 @@ constructors! {
 
 impl From<crate::store::db::DbError> for Problem {
     fn from(e: crate::store::db::DbError) -> Self {
-        Problem::new(Code::TemporarilyUnavailable, "the server cannot do this now; nothing was changed, so try again")
-            .because(e)
+        Problem::new(
+            Code::TemporarilyUnavailable,
+            "the server cannot do this now; nothing was changed, so try again",
+        )
+        .because(e)
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hearthgate::app::App;
 use hearthgate::clock::{Chance, Clock};
-use hearthgate::config::{self, Config, Mode, Settings, DEFAULT_DATABASE, SANDBOX_PASSWORD};
+use hearthgate::config::{self, Config, DEFAULT_DATABASE, Mode, SANDBOX_PASSWORD, Settings};
 use hearthgate::fhir::import::{self, Counts};
 use hearthgate::server::{self, Parts};
 use hearthgate::store::db::Store;
@@ -147,15 +147,18 @@ fn import_files(database: &str, files: &[PathBuf]) -> Result<(), Failure> {
     let base = format!("{}/fhir", issuer.as_deref().unwrap_or("http://localhost:8080"));
     let bar = std::io::stderr().is_terminal().then(|| {
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} files  {msg}");
-        ProgressBar::new(files.len() as u64).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        ProgressBar::new(files.len() as u64)
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
     });
     let mut all = Counts::default();
     for file in files {
-        let name = file.file_name().map_or_else(|| file.display().to_string(), |n| n.to_string_lossy().into());
+        let name =
+            file.file_name().map_or_else(|| file.display().to_string(), |n| n.to_string_lossy().into());
         if let Some(bar) = &bar {
             bar.set_message(name.clone());
         }
-        let told = |e: &dyn std::fmt::Display| format!("{}: {e}; nothing of this file was imported", file.display());
+        let told =
+            |e: &dyn std::fmt::Display| format!("{}: {e}; nothing of this file was imported", file.display());
         let resources = import::read_file(file).map_err(|e| told(&e))?;
         let counts = import::write(&store, resources, &base, Clock::System.now()).map_err(|e| told(&e))?;
         all.created += counts.created;

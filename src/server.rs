@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{any, get, post};
-use axum::Router;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::{App, Server};
@@ -67,7 +67,9 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
     let Parts { issuer, mode, store, master, clock, chance } = parts;
     stamp(&store, mode)?;
     let master = match master {
-        Some(text) => MasterKey::from_text(&text).map_err(|e| StartError::Master("HEARTHGATE_KEY".into(), e))?,
+        Some(text) => {
+            MasterKey::from_text(&text).map_err(|e| StartError::Master("HEARTHGATE_KEY".into(), e))?
+        }
         None => master_from_file(&store, &chance)?,
     };
     let keys = Keys::load(&store, &master, &chance, clock.now())?;

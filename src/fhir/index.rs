@@ -162,7 +162,9 @@ fn pointed_at<'a>(resource: &'a Value, base: &str) -> Vec<(&'static str, &'a str
         _ => Vec::new(),
     };
     for attachment in attached {
-        if let Target::Here { type_, id } = reference::read(attachment["url"].as_str().unwrap_or_default(), base) {
+        if let Target::Here { type_, id } =
+            reference::read(attachment["url"].as_str().unwrap_or_default(), base)
+        {
             found.push((type_, id));
         }
     }
@@ -189,7 +191,8 @@ pub fn bring_up_to_date(store: &Store, base: &str) -> Result<usize, DbError> {
             let keys: Vec<i64> = tx.all("SELECT key FROM resources ORDER BY key", &[], |row| row.get(0))?;
             for key in keys {
                 let sql = "SELECT owner, json FROM resources WHERE key = $1";
-                let row = tx.first(sql, params![key], |row| Ok((row.get::<String>(0)?, row.json::<Value>(1)?)))?;
+                let row =
+                    tx.first(sql, params![key], |row| Ok((row.get::<String>(0)?, row.json::<Value>(1)?)))?;
                 if let Some((owner, resource)) = row {
                     Indexable { key, owner: &owner, resource: &resource }.add(tx, &base)?;
                     count += 1;

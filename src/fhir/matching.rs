@@ -32,10 +32,7 @@ pub struct Meta<'a> {
 pub fn matches(criterion: &Criterion, entries: &[Entry], meta: Meta<'_>) -> bool {
     let code = criterion.param.code;
     let of_row = match code {
-        "_id" => Some(Indexed::Token(Token {
-            system: None,
-            code: meta.id.to_owned(),
-        })),
+        "_id" => Some(Indexed::Token(Token { system: None, code: meta.id.to_owned() })),
         "_lastUpdated" => Some(Indexed::Date(Span::instant(meta.updated_ms))),
         _ => None,
     };
@@ -59,54 +56,26 @@ fn meets(value: &Indexed, operand: &Operand, modifier: Option<Modifier>) -> bool
         | (Indexed::Reference(Reference::Logical(token)), Operand::Token { system, code }) => {
             is_token(token, system, code.as_deref())
         }
-        (
-            Indexed::Text { folded, exact },
-            Operand::Text {
-                folded: wanted,
-                exact: precisely,
-            },
-        ) => match modifier {
-            Some(Modifier::Exact) => exact == precisely,
-            Some(Modifier::Contains) => folded.contains(wanted),
-            _ => folded.starts_with(wanted),
-        },
-        (
-            Indexed::Date(span),
-            Operand::Date {
-                prefix,
-                span: asked,
-            },
-        ) => is_date(*span, *prefix, *asked),
-        (
-            Indexed::Reference(Reference::Here { type_, id }),
-            Operand::Here {
-                type_: asked,
-                id: wanted,
-            },
-        ) => id == wanted && asked.is_none_or(|asked| asked == *type_),
-        (Indexed::Reference(Reference::Elsewhere(url)), Operand::Elsewhere(wanted)) => {
-            url == wanted
+        (Indexed::Text { folded, exact }, Operand::Text { folded: wanted, exact: precisely }) => {
+            match modifier {
+                Some(Modifier::Exact) => exact == precisely,
+                Some(Modifier::Contains) => folded.contains(wanted),
+                _ => folded.starts_with(wanted),
+            }
         }
+        (Indexed::Date(span), Operand::Date { prefix, span: asked }) => is_date(*span, *prefix, *asked),
+        (Indexed::Reference(Reference::Here { type_, id }), Operand::Here { type_: asked, id: wanted }) => {
+            id == wanted && asked.is_none_or(|asked| asked == *type_)
+        }
+        (Indexed::Reference(Reference::Elsewhere(url)), Operand::Elsewhere(wanted)) => url == wanted,
         (Indexed::Uri(uri), Operand::Uri(wanted)) => uri == wanted,
-        (Indexed::Number(range), Operand::Number { prefix, number }) => {
-            is_number(*range, *prefix, *number)
-        }
+        (Indexed::Number(range), Operand::Number { prefix, number }) => is_number(*range, *prefix, *number),
         (
-            Indexed::Quantity {
-                range,
-                system,
-                code,
-                unit,
-            },
-            Operand::Quantity {
-                prefix,
-                number,
-                unit: wanted,
-            },
+            Indexed::Quantity { range, system, code, unit },
+            Operand::Quantity { prefix, number, unit: wanted },
         ) => {
             let units = [system, code, unit].map(|it| it.as_deref());
-            wanted.as_ref().is_none_or(|wanted| is_unit(units, wanted))
-                && is_number(*range, *prefix, *number)
+            wanted.as_ref().is_none_or(|wanted| is_unit(units, wanted)) && is_number(*range, *prefix, *number)
         }
         _ => false,
     }

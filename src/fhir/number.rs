@@ -23,10 +23,7 @@ pub fn parse(text: &str) -> Option<Decimal> {
         return None;
     }
     let power: i32 = match exponent {
-        Some(exponent) => exponent
-            .parse()
-            .ok()
-            .filter(|it| (-400..=400).contains(it))?,
+        Some(exponent) => exponent.parse().ok().filter(|it| (-400..=400).contains(it))?,
         None => 0,
     };
     let places: i32 = fraction.map_or(0, str::len).try_into().ok()?;
@@ -35,11 +32,7 @@ pub fn parse(text: &str) -> Option<Decimal> {
     let value: f64 = text.parse().ok().filter(|it: &f64| it.is_finite())?;
     // Powers of ten below one have no exact binary form; their literal is the nearest one.
     let half: f64 = format!("5e{}", last_digit - 1).parse().ok()?;
-    Some(Decimal {
-        value,
-        lo: value - half,
-        hi: value + half,
-    })
+    Some(Decimal { value, lo: value - half, hi: value + half })
 }
 
 fn are_digits(text: &str) -> bool {
@@ -63,18 +56,13 @@ mod tests {
         ] {
             let read = parse(text).expect("a number");
             assert_eq!(read.value, value);
-            assert!(
-                (read.lo - lo).abs() < 1e-9 && (read.hi - hi).abs() < 1e-9,
-                "{read:?}"
-            );
+            assert!((read.lo - lo).abs() < 1e-9 && (read.hi - hi).abs() < 1e-9, "{read:?}");
         }
     }
 
     #[test]
     fn what_is_no_number_is_refused() {
-        for text in [
-            "", "-", ".5", "5.", "1e", "1e9999", "NaN", "inf", "0x10", "1,5", "1 ",
-        ] {
+        for text in ["", "-", ".5", "5.", "1e", "1e9999", "NaN", "inf", "0x10", "1,5", "1 "] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -145,10 +145,7 @@ pub(super) fn parse(
         })),
         (Some(Modifier::Identifier), _) | (_, Kind::Token) => token(text),
         (Some(Modifier::Type(type_)), _) => match referred(text, context.base)? {
-            Operand::Here { type_: None, id } => Some(Operand::Here {
-                type_: Some(type_),
-                id,
-            }),
+            Operand::Here { type_: None, id } => Some(Operand::Here { type_: Some(type_), id }),
             Operand::Here { type_: said, .. } if said != Some(type_) => None,
             operand => Some(operand),
         },
@@ -194,23 +191,17 @@ fn token(text: &str) -> Option<Operand> {
 fn referred(text: &str, base: &str) -> Option<Operand> {
     let text = unescape(text);
     match reference::read(&text, base) {
-        Target::Here { type_, id } => Some(Operand::Here {
-            type_: Some(type_),
-            id: id.to_owned(),
-        }),
-        Target::Elsewhere(id) if reference::is_id(id) => Some(Operand::Here {
-            type_: None,
-            id: id.to_owned(),
-        }),
+        Target::Here { type_, id } => Some(Operand::Here { type_: Some(type_), id: id.to_owned() }),
+        Target::Elsewhere(id) if reference::is_id(id) => {
+            Some(Operand::Here { type_: None, id: id.to_owned() })
+        }
         Target::Elsewhere(url) if url.contains(':') => Some(Operand::Elsewhere(url.to_owned())),
         Target::Elsewhere(_) | Target::Contained(_) => None,
     }
 }
 
 fn prefixed(text: &str) -> (Prefix, &str) {
-    let found = PREFIXES
-        .iter()
-        .find_map(|(name, prefix)| Some((*prefix, text.strip_prefix(name)?)));
+    let found = PREFIXES.iter().find_map(|(name, prefix)| Some((*prefix, text.strip_prefix(name)?)));
     found.unwrap_or((Prefix::Eq, text))
 }
 
@@ -237,21 +228,14 @@ fn quantity(text: &str) -> Option<Operand> {
         _ => return None,
     };
     let (prefix, number) = number(text)?;
-    Some(Operand::Quantity {
-        prefix,
-        number,
-        unit,
-    })
+    Some(Operand::Quantity { prefix, number, unit })
 }
 
 /// Widens a span by a tenth of its distance from now, as the specification recommends for `ap`.
 fn around(span: Span, now_ms: i64) -> Span {
     let nearest = now_ms.clamp(span.lo, span.hi);
     let tenth = now_ms.abs_diff(nearest) / 10;
-    Span {
-        lo: span.lo.saturating_sub_unsigned(tenth),
-        hi: span.hi.saturating_add_unsigned(tenth),
-    }
+    Span { lo: span.lo.saturating_sub_unsigned(tenth), hi: span.hi.saturating_add_unsigned(tenth) }
 }
 
 /// The parts of a text between separators that are not escaped.
@@ -269,8 +253,7 @@ fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut letters = text.chars().peekable();
     while let Some(letter) = letters.next() {
-        let escaped =
-            letters.next_if(|next| letter == '\\' && matches!(next, ',' | '|' | '$' | '\\'));
+        let escaped = letters.next_if(|next| letter == '\\' && matches!(next, ',' | '|' | '$' | '\\'));
         plain.push(escaped.unwrap_or(letter));
     }
     plain
@@ -283,10 +266,7 @@ mod tests {
     use super::*;
     use crate::fhir::definitions;
 
-    const CONTEXT: Context<'static> = Context {
-        base: "https://ehr.example/fhir",
-        now_ms: 0,
-    };
+    const CONTEXT: Context<'static> = Context { base: "https://ehr.example/fhir", now_ms: 0 };
 
     fn read(type_: &str, code: &str, text: &str) -> Option<Operand> {
         let param = definitions::param(type_, code).expect("in the table");
@@ -321,10 +301,7 @@ mod tests {
         };
         assert_eq!(subject("7"), here(None));
         assert_eq!(subject("Patient/7"), here(Some("Patient")));
-        assert_eq!(
-            subject("https://ehr.example/fhir/Patient/7"),
-            here(Some("Patient"))
-        );
+        assert_eq!(subject("https://ehr.example/fhir/Patient/7"), here(Some("Patient")));
         let url = "https://other.example/fhir/Patient/7".to_owned();
         assert_eq!(subject(&url), Some(Operand::Elsewhere(url.clone())));
         for text in ["", "#p", "Patient/7/8", "a b", "Nonsense/7"] {

@@ -42,11 +42,7 @@ pub struct Found<'a> {
 enum Node<'t> {
     Union(Vec<Node<'t>>),
     And(Vec<Node<'t>>),
-    Equal {
-        left: Box<Node<'t>>,
-        right: Box<Node<'t>>,
-        negated: bool,
-    },
+    Equal { left: Box<Node<'t>>, right: Box<Node<'t>>, negated: bool },
     Is(Box<Node<'t>>, &'t str),
     Text(&'t str),
     Bool(bool),
@@ -86,10 +82,7 @@ impl<'t> Path<'t> {
 
     /// Everything the expression finds in this resource.
     pub fn eval<'a>(&'a self, resource: &'a Value) -> Vec<Found<'a>> {
-        let whole = Found {
-            value: resource,
-            type_: resource.get("resourceType").and_then(Value::as_str),
-        };
+        let whole = Found { value: resource, type_: resource.get("resourceType").and_then(Value::as_str) };
         let mut found = Vec::new();
         self.0.eval(whole, whole, &mut found);
         found
@@ -130,11 +123,7 @@ impl<'t> Node<'t> {
     fn holds<'a>(&'a self, resource: Found<'a>, here: Found<'a>) -> bool {
         match self {
             Node::And(all) => all.iter().all(|node| node.holds(resource, here)),
-            Node::Equal {
-                left,
-                right,
-                negated,
-            } => {
+            Node::Equal { left, right, negated } => {
                 let left = left.operands(resource, here);
                 let right = right.operands(resource, here);
                 // FHIRPath: comparing with nothing gives nothing, so neither `=` nor `!=` holds.
@@ -210,10 +199,7 @@ impl<'t> Step<'t> {
             Step::Exists => next.push(truth(!at.is_empty())),
             Step::Resolve => next.extend(at.into_iter().filter_map(|one| {
                 let type_ = reference::type_of(one.value, resource.value)?;
-                Some(Found {
-                    type_: Some(type_),
-                    ..one
-                })
+                Some(Found { type_: Some(type_), ..one })
             })),
         }
         next
@@ -238,10 +224,7 @@ fn is_a(found: Found<'_>, name: &str) -> bool {
 }
 
 fn truth<'a>(holds: bool) -> Found<'a> {
-    Found {
-        value: if holds { &TRUE } else { &FALSE },
-        type_: Some("boolean"),
-    }
+    Found { value: if holds { &TRUE } else { &FALSE }, type_: Some("boolean") }
 }
 
 #[cfg(test)]

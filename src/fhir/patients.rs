@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::date;
-use super::resource::{Resource, COLUMNS};
+use super::resource::{COLUMNS, Resource};
 use super::text::fold;
 use crate::store::db::{DbError, Param, Tx};
 
@@ -67,9 +67,10 @@ pub fn find(tx: &Tx<'_>, wanted: &Wanted) -> Result<Found, DbError> {
     } else if !wanted.birthdate.trim().is_empty() {
         condition += " AND 1 = 0";
     }
-    let counted = tx.first(&format!("SELECT count(*) FROM resources r WHERE {condition}"), &bound, |row| {
-        row.get::<i64>(0)
-    })?;
+    let counted =
+        tx.first(&format!("SELECT count(*) FROM resources r WHERE {condition}"), &bound, |row| {
+            row.get::<i64>(0)
+        })?;
     let (limit, offset) = (wanted.count as i64, i64::try_from(wanted.start).unwrap_or(i64::MAX));
     bound.extend([limit.into(), offset.into()]);
     let sql = format!(

@@ -105,14 +105,8 @@ const NOT_SEARCHED: [(&str, &str); 7] = [
     ("_filter", "filter expressions are not supported"),
     ("_list", "search by list is not supported"),
     ("_query", "there are no named queries"),
-    (
-        "_contained",
-        "contained resources are not found by themselves",
-    ),
-    (
-        "_containedType",
-        "contained resources are not found by themselves",
-    ),
+    ("_contained", "contained resources are not found by themselves"),
+    ("_containedType", "contained resources are not found by themselves"),
 ];
 
 /// Reads a search of this type: names and values, decoded, in the order they came.
@@ -127,17 +121,10 @@ pub fn parse<'p>(
             continue;
         }
         match not_searched(type_, name) {
-            Some(reason) => query.unknown.push(Unknown {
-                name: shortened(name),
-                reason,
-            }),
+            Some(reason) => query.unknown.push(Unknown { name: shortened(name), reason }),
             None if query.criteria.len() == MAX_CRITERIA => {
-                return Err(QueryError::new(
-                    name,
-                    "there are too many parameters",
-                    "search in steps",
-                )
-                .of_kind(Issue::TooCostly));
+                return Err(QueryError::new(name, "there are too many parameters", "search in steps")
+                    .of_kind(Issue::TooCostly));
             }
             None => query.criteria.push(criterion(type_, name, value, context)?),
         }

@@ -63,9 +63,7 @@ pub fn type_of<'a>(reference: &'a Value, resource: &'a Value) -> Option<&'a str>
         Target::Here { type_, .. } => Some(type_),
         Target::Contained(id) => {
             let contained = resource.get("contained")?.as_array()?;
-            let found = contained
-                .iter()
-                .find(|it| it.get("id").and_then(Value::as_str) == Some(id))?;
+            let found = contained.iter().find(|it| it.get("id").and_then(Value::as_str) == Some(id))?;
             found.get("resourceType")?.as_str()
         }
         Target::Elsewhere(url) => type_in_url(url).or_else(stated),
@@ -74,9 +72,7 @@ pub fn type_of<'a>(reference: &'a Value, resource: &'a Value) -> Option<&'a str>
 
 /// The type in a RESTful URL of some other server: `https://example.org/fhir/Patient/7`.
 fn type_in_url(url: &str) -> Option<&'static str> {
-    let url = url
-        .split_once("/_history/")
-        .map_or(url, |(before, _)| before);
+    let url = url.split_once("/_history/").map_or(url, |(before, _)| before);
     let (before, _id) = url.rsplit_once('/')?;
     let (_, name) = before.rsplit_once('/')?;
     definitions::type_named(name)
@@ -95,11 +91,7 @@ pub fn all<'a>(resource: &'a Value, base: &str) -> Vec<(&'static str, &'a str)> 
                 if let Some(Target::Here { type_, id }) = text.map(|text| read(text, base)) {
                     found.push((type_, id));
                 }
-                open.extend(
-                    members
-                        .values()
-                        .filter(|it| it.is_object() || it.is_array()),
-                );
+                open.extend(members.values().filter(|it| it.is_object() || it.is_array()));
             }
             _ => {}
         }
@@ -126,10 +118,7 @@ mod tests {
             "https://ehr.example/fhir/Patient/7",
             "https://ehr.example/fhir/Patient/7/_history/2",
         ] {
-            let here = Target::Here {
-                type_: "Patient",
-                id: "7",
-            };
+            let here = Target::Here { type_: "Patient", id: "7" };
             assert_eq!(read(text, BASE), here, "{text}");
         }
     }
@@ -160,18 +149,9 @@ mod tests {
             (json!({"reference": "Patient/7"}), Some("Patient")),
             (json!({"reference": "#d"}), Some("Device")),
             (json!({"reference": "#other"}), None),
-            (
-                json!({"reference": "https://x.example/Group/7/_history/1"}),
-                Some("Group"),
-            ),
-            (
-                json!({"reference": "urn:uuid:1", "type": "Patient"}),
-                Some("Patient"),
-            ),
-            (
-                json!({"type": "Patient", "identifier": {"value": "7"}}),
-                Some("Patient"),
-            ),
+            (json!({"reference": "https://x.example/Group/7/_history/1"}), Some("Group")),
+            (json!({"reference": "urn:uuid:1", "type": "Patient"}), Some("Patient")),
+            (json!({"type": "Patient", "identifier": {"value": "7"}}), Some("Patient")),
             (json!({"display": "somebody"}), None),
         ] {
             assert_eq!(type_of(&reference, &resource), type_, "{reference}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::access::{self, About, Reach};
 use super::index::Indexable;
@@ -160,10 +160,10 @@ fn content(mut resource: Value) -> Value {
     if let Some(object) = resource.as_object_mut() {
         let meta = object.get_mut("meta").and_then(Value::as_object_mut);
         if let Some(meta) = meta {
-            meta.remove("versionId");
-            meta.remove("lastUpdated");
+            meta.shift_remove("versionId");
+            meta.shift_remove("lastUpdated");
             if meta.is_empty() {
-                object.remove("meta");
+                object.shift_remove("meta");
             }
         }
     }
@@ -176,12 +176,12 @@ fn stamp(resource: &mut Value, version: i64, now: Millis) {
     let mut meta = Map::new();
     meta.insert("versionId".into(), json!(version.to_string()));
     meta.insert("lastUpdated".into(), json!(instant(now)));
-    if let Some(Value::Object(given)) = object.remove("meta") {
+    if let Some(Value::Object(given)) = object.shift_remove("meta") {
         meta.extend(given.into_iter().filter(|(name, _)| name != "versionId" && name != "lastUpdated"));
     }
     let mut ordered = Map::new();
     for name in ["resourceType", "id"] {
-        if let Some(value) = object.remove(name) {
+        if let Some(value) = object.shift_remove(name) {
             ordered.insert(name.into(), value);
         }
     }
@@ -305,7 +305,10 @@ pub(super) fn referred_to_sql(row: &str, patients: &str) -> String {
 
 fn is_referred_to(tx: &Tx<'_>, resource: &Resource, patients: &BTreeSet<String>) -> Result<bool, DbError> {
     let listed: Vec<String> = (2..2 + patients.len()).map(|n| format!("${n}")).collect();
-    let sql = format!("SELECT 1 FROM resources r WHERE r.key = $1 AND {}", referred_to_sql("r", &listed.join(", ")));
+    let sql = format!(
+        "SELECT 1 FROM resources r WHERE r.key = $1 AND {}",
+        referred_to_sql("r", &listed.join(", "))
+    );
     let mut bound = vec![Param::from(resource.key)];
     bound.extend(patients.iter().map(Param::from));
     Ok(tx.first(&sql, &bound, |row| row.get::<i64>(0))?.is_some())

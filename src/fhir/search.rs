@@ -2,18 +2,18 @@
 
 use std::fmt::Write as _;
 
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
-use serde_json::{json, Value};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
 
 use super::access::Reach;
 use super::definitions::Kind;
 use super::query::{Query, SortKey, SummaryMode, TotalMode};
-use super::resource::{Resource, COLUMNS};
+use super::resource::{COLUMNS, Resource};
 use super::shape;
 use super::sql::{self, Sql};
 use crate::crypto::Mac;
-use crate::error::{invalid_request, Problem};
+use crate::error::{Problem, invalid_request};
 use crate::store::db::{DbError, Param, Tx};
 
 /// Entries on a page where `_count` says nothing.
@@ -94,9 +94,10 @@ impl Search<'_> {
         })?;
         let more = found.len() > size;
         found.truncate(size);
-        let next = found.last().filter(|_| more).map(|(last, position)| {
-            position.iter().cloned().chain([json!(last.key)]).collect()
-        });
+        let next = found
+            .last()
+            .filter(|_| more)
+            .map(|(last, position)| position.iter().cloned().chain([json!(last.key)]).collect());
         Ok(Page { total, resources: found.into_iter().map(|(resource, _)| resource).collect(), next })
     }
 
@@ -218,7 +219,9 @@ impl Cursors<'_> {
             serde_json::from_str(&text).ok().filter(|_| good)
         };
         opened().ok_or_else(|| {
-            invalid_request("`_cursor` is not from a page of this very search under this very grant; begin it again")
+            invalid_request(
+                "`_cursor` is not from a page of this very search under this very grant; begin it again",
+            )
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::query::{Query, SummaryMode};
 use super::resource::Resource;
@@ -19,9 +19,9 @@ pub fn shaped<'r>(resource: &'r Resource, query: &Query) -> Cow<'r, str> {
         SummaryMode::Whole | SummaryMode::Count => return Cow::Borrowed(&resource.json),
         SummaryMode::Text => Box::new(|name| name == "text"),
         SummaryMode::Data => Box::new(|name| name != "text"),
-        SummaryMode::Summary => {
-            Box::new(|name| !matches!(name, "text" | "contained" | "extension" | "modifierExtension" | "note"))
-        }
+        SummaryMode::Summary => Box::new(|name| {
+            !matches!(name, "text" | "contained" | "extension" | "modifierExtension" | "note")
+        }),
     };
     let Value::Object(whole) = resource.parsed() else { return Cow::Borrowed(&resource.json) };
     let part = whole.into_iter().filter(|(name, _)| ALWAYS.contains(&name.as_str()) || keep(name)).collect();
@@ -30,7 +30,8 @@ pub fn shaped<'r>(resource: &'r Resource, query: &Query) -> Cow<'r, str> {
 
 /// Marks a part as one, so that nobody takes it for the whole (`SUBSETTED`).
 fn tagged(mut part: Map<String, Value>) -> Value {
-    let mark = json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"});
+    let mark =
+        json!({"system": "http://terminology.hl7.org/CodeSystem/v3-ObservationValue", "code": "SUBSETTED"});
     if let Value::Object(meta) = part.entry("meta").or_insert_with(|| json!({})) {
         match meta.entry("tag").or_insert_with(|| json!([])) {
             Value::Array(tags) => tags.push(mark),

@@ -59,12 +59,10 @@ impl<'a> Sql<'a> {
             Reach::All => "1 = 1".into(),
             Reach::Owner(patients) => format!("{row}.owner IN ({})", self.bind_all(patients)),
             Reach::Is(id) => format!("{row}.id = {}", self.bind(id)),
-            Reach::Parameter(name, values) => {
-                match limit_criterion(resource_type, name, values, self.base) {
-                    Some(criterion) => self.criterion(&criterion, resource_type, row, None),
-                    None => "1 = 0".into(),
-                }
-            }
+            Reach::Parameter(name, values) => match limit_criterion(resource_type, name, values, self.base) {
+                Some(criterion) => self.criterion(&criterion, resource_type, row, None),
+                None => "1 = 0".into(),
+            },
             Reach::ReferredTo(patients) => {
                 let patients = self.bind_all(patients);
                 referred_to_sql(row, &patients)
@@ -225,7 +223,9 @@ impl<'a> Sql<'a> {
                 match criterion.modifier {
                     Some(Modifier::Exact) => format!("exact = {}", self.bind(exact)),
                     // The one way to ask "contains" that every database spells alike.
-                    Some(Modifier::Contains) => format!("replace(folded, {}, '') <> folded", self.bind(folded)),
+                    Some(Modifier::Contains) => {
+                        format!("replace(folded, {}, '') <> folded", self.bind(folded))
+                    }
                     _ => format!(
                         "folded >= {} AND folded < {}",
                         self.bind(folded),
@@ -270,7 +270,9 @@ impl<'a> Sql<'a> {
         let row = self.row();
         let condition = self.reached(chain, &row);
         let placed = self.bind(chain.type_);
-        format!("SELECT {row}.type || '/' || {row}.id FROM resources {row} WHERE {row}.type = {placed} AND {condition}")
+        format!(
+            "SELECT {row}.type || '/' || {row}.id FROM resources {row} WHERE {row}.type = {placed} AND {condition}"
+        )
     }
 
     /// `Type/id` of everything that a resource found by `_has` refers to.

@@ -139,8 +139,7 @@ impl Account {
 
     /// The sandbox's own people, in the order of `sandbox-data/`.
     pub fn own_people(tx: &Tx<'_>) -> Result<Vec<Account>, DbError> {
-        let sql =
-            format!("SELECT {COLUMNS} FROM accounts WHERE position < $1 ORDER BY position, id");
+        let sql = format!("SELECT {COLUMNS} FROM accounts WHERE position < $1 ORDER BY position, id");
         tx.all(&sql, params![LAST], Account::read)
     }
 

@@ -1,6 +1,6 @@
 //! Browser sessions: a stable `sid`, a cookie secret that is new at each sign-in, and form tokens.
 
-use crate::clock::{Chance, Millis, MINUTE};
+use crate::clock::{Chance, MINUTE, Millis};
 use crate::config::{SESSION_IDLE, SESSION_LIFE};
 use crate::crypto::{Hashed, Mac, MasterKey, Secret};
 use crate::params;
@@ -55,7 +55,8 @@ impl Session {
     /// Whether the session of that `sid` is still live.
     pub fn is_live(tx: &Tx<'_>, sid: &str, now: Millis) -> Result<bool, DbError> {
         let sql = "SELECT 1 FROM sessions WHERE sid = $1 AND ended_ms IS NULL AND seen_ms > $2 AND signed_in_ms > $3";
-        let found = tx.first(sql, params![sid, now - SESSION_IDLE, now - SESSION_LIFE], |r| r.get::<i64>(0))?;
+        let found =
+            tx.first(sql, params![sid, now - SESSION_IDLE, now - SESSION_LIFE], |r| r.get::<i64>(0))?;
         Ok(found.is_some())
     }
 

@@ -6,7 +6,7 @@
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
-use axum::http::{header, HeaderMap};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use oxide_auth::code_grant::authorization::{Authorization, Input, Output, Request as Machine};
 use oxide_auth::code_grant::extensions::Pkce;
@@ -19,7 +19,7 @@ use super::params::Params;
 use super::request::{Asked, LeftOut, Prompt, Request};
 use super::step::{self, Present, Step};
 use crate::app::{App, Server};
-use crate::error::{invalid_request, invalid_scope, Code, Problem};
+use crate::error::{Code, Problem, invalid_request, invalid_scope};
 use crate::smart::scope::{self, Level, Meaning, Scope};
 use crate::store::db::Verdict;
 use crate::web::answer::see_other;
@@ -62,7 +62,9 @@ async fn authorize(app: &App, raw: &[u8], headers: &HeaderMap) -> Response {
     };
     match refusal {
         Refusal::Page(problem) => page::problem(app, &problem),
-        Refusal::Redirect(to, state, problem) => see_other(&error_redirect(app, &to, state.as_deref(), &problem)),
+        Refusal::Redirect(to, state, problem) => {
+            see_other(&error_redirect(app, &to, state.as_deref(), &problem))
+        }
     }
 }
 
@@ -73,7 +75,15 @@ pub fn error_redirect(server: &Server, to: &str, state: Option<&str>, problem: &
         Code::TemporarilyUnavailable => "temporarily_unavailable",
         code => code.as_str(),
     };
-    redirect(to, &[("error", Some(code)), ("error_description", Some(&description)), ("state", state), ("iss", Some(&server.issuer))])
+    redirect(
+        to,
+        &[
+            ("error", Some(code)),
+            ("error_description", Some(&description)),
+            ("state", state),
+            ("iss", Some(&server.issuer)),
+        ],
+    )
 }
 
 /// Adds parameters to a redirect URI, which is otherwise left as the app wrote it.
@@ -258,8 +268,14 @@ fn policy_allows(server: &Server, redirect_uri: &str) -> bool {
 type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
 
 /// What is checked before scopes are looked at, in this order.
-const BEFORE_SCOPES: [Check; 6] =
-    [each_parameter_once, no_value_is_endless, no_request_object, response_type_is_code, state_fits, openid_extras];
+const BEFORE_SCOPES: [Check; 6] = [
+    each_parameter_once,
+    no_value_is_endless,
+    no_request_object,
+    response_type_is_code,
+    state_fits,
+    openid_extras,
+];
 
 fn each_parameter_once(params: &Params, _: &mut Asked) -> Result<(), Problem> {
     // `resource` may stand several times (RFC 8707); what it says is compared below.
@@ -286,7 +302,8 @@ fn no_request_object(params: &Params, _: &mut Asked) -> Result<(), Problem> {
         return Err(Problem::new(Code::RequestNotSupported, words).at("request"));
     }
     if params.one("request_uri")?.is_some() {
-        let words = "this `request_uri` was not issued here, and none is fetched; send the parameters themselves";
+        let words =
+            "this `request_uri` was not issued here, and none is fetched; send the parameters themselves";
         return Err(Problem::new(Code::InvalidRequestUri, words).at("request_uri"));
     }
     Ok(())
@@ -345,8 +362,10 @@ fn openid_extras(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
 fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
     let words = scope::split(params.one("scope")?.unwrap_or_default())?;
     if words.is_empty() {
-        return Err(invalid_scope("`scope` is missing; ask for what the app needs, such as \
-                                  `openid fhirUser launch/patient patient/*.rs`")
+        return Err(invalid_scope(
+            "`scope` is missing; ask for what the app needs, such as \
+                                  `openid fhirUser launch/patient patient/*.rs`",
+        )
         .at("scope"));
     }
     Ok(words)
@@ -356,8 +375,11 @@ fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
 fn pkce(params: &Params, asked: &mut Asked) -> Result<Extensions, Problem> {
     let wrong = |name, words: &'static str| invalid_request(words).at(name);
     let challenge = params.one("code_challenge")?.ok_or_else(|| {
-        wrong("code_challenge", "`code_challenge` is missing; SMART requires PKCE: send the base64url SHA-256 of a \
-                                 random code_verifier, and `code_challenge_method=S256`")
+        wrong(
+            "code_challenge",
+            "`code_challenge` is missing; SMART requires PKCE: send the base64url SHA-256 of a \
+                                 random code_verifier, and `code_challenge_method=S256`",
+        )
     })?;
     match params.one("code_challenge_method")? {
         Some("S256") => {}
@@ -365,13 +387,18 @@ fn pkce(params: &Params, asked: &mut Asked) -> Result<Extensions, Problem> {
             return Err(wrong(
                 "code_challenge_method",
                 "`code_challenge_method` is missing; send `code_challenge_method=S256`",
-            ))
+            ));
         }
         Some(_) => {
-            return Err(wrong("code_challenge_method", "`code_challenge_method` must be `S256`; `plain` protects nothing"))
+            return Err(wrong(
+                "code_challenge_method",
+                "`code_challenge_method` must be `S256`; `plain` protects nothing",
+            ));
         }
     }
-    if challenge.len() != 43 || !challenge.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+    if challenge.len() != 43
+        || !challenge.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    {
         return Err(wrong(
             "code_challenge",
             "`code_challenge` must be the 43 base64url characters of a SHA-256, without padding",
@@ -408,14 +435,20 @@ fn negotiate(client: &Client, words: &[&str], asked: &mut Asked) -> Result<(), P
     }
     if kept.is_empty() {
         let reasons: Vec<String> = asked.left_out.iter().take(5).map(explain).collect();
-        return Err(invalid_scope(format!("nothing that was asked for can be granted: {}", reasons.join("; ")))
-            .at("scope"));
+        return Err(invalid_scope(format!(
+            "nothing that was asked for can be granted: {}",
+            reasons.join("; ")
+        ))
+        .at("scope"));
     }
     asked.scope = scope::join(&kept);
-    let identity_only = kept.iter().all(|s| matches!(s.meaning, Meaning::OpenId | Meaning::FhirUser | Meaning::Profile));
+    let identity_only =
+        kept.iter().all(|s| matches!(s.meaning, Meaning::OpenId | Meaning::FhirUser | Meaning::Profile));
     if asked.state.is_none() && !identity_only {
-        return Err(invalid_request("`state` is missing; send a random one, and compare it when it comes back")
-            .at("state"));
+        return Err(invalid_request(
+            "`state` is missing; send a random one, and compare it when it comes back",
+        )
+        .at("state"));
     }
     Ok(())
 }
@@ -467,7 +500,8 @@ fn audience(server: &Server, params: &Params, asked: &mut Asked) -> Result<(), P
         return Err(invalid_request(words).at("aud"));
     }
     let opens_fhir = asked.scopes().iter().any(|s| {
-        s.resource().is_some() || matches!(s.meaning, Meaning::LaunchPatient | Meaning::LaunchEncounter | Meaning::Launch)
+        s.resource().is_some()
+            || matches!(s.meaning, Meaning::LaunchPatient | Meaning::LaunchEncounter | Meaning::Launch)
     });
     if named.is_empty() && opens_fhir {
         return Err(invalid_request(format!(

@@ -1,7 +1,7 @@
 //! An app: its registered metadata (RFC 7591), which redirects are its own, its secrets.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::clock::Millis;
 use crate::config;
@@ -165,9 +165,9 @@ fn same_but_port(registered: &str, sent: &str) -> bool {
         };
         (rest.is_empty() || rest.starts_with(['/', '?'])).then_some(rest)
     }
-    LOOPBACKS.iter().any(|host| {
-        without_port(registered, host).is_some_and(|path| without_port(sent, host) == Some(path))
-    })
+    LOOPBACKS
+        .iter()
+        .any(|host| without_port(registered, host).is_some_and(|path| without_port(sent, host) == Some(path)))
 }
 
 /// A registered app.

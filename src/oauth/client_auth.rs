@@ -1,11 +1,11 @@
 //! Who is calling the token endpoint: none, basic, post (SMART App Launch 2.2, "Client authentication").
 
-use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 use super::client::{AuthMethod, Client};
 use super::params::Params;
-use crate::error::{invalid_client, invalid_grant, invalid_request, Problem};
+use crate::error::{Problem, invalid_client, invalid_grant, invalid_request};
 use crate::store::db::Tx;
 
 /// What a caller presented, before anything of it is believed.
@@ -22,16 +22,16 @@ enum Presented {
 ///
 /// # Errors
 /// `invalid_client` where it is not who it says; `invalid_request` where it says it in two ways at once.
-pub fn authenticate(
-    tx: &Tx<'_>,
-    authorization: &[&str],
-    params: &Params,
-) -> Result<Client, Problem> {
+pub fn authenticate(tx: &Tx<'_>, authorization: &[&str], params: &Params) -> Result<Client, Problem> {
     let presented = match (authorization, params.one("client_id")?, params.one("refresh_token")?) {
         // Some public apps send a refresh token alone: the token itself says whose it is.
         ([], None, Some(token)) => match super::refresh::holder(tx, token)? {
             Some(client) => Presented::Name(client.id),
-            None => return Err(invalid_grant("the refresh token is not one of this server's, or was long forgotten")),
+            None => {
+                return Err(invalid_grant(
+                    "the refresh token is not one of this server's, or was long forgotten",
+                ));
+            }
         },
         _ => presented(authorization, params)?,
     };
@@ -61,7 +61,7 @@ pub fn authenticate(
                 "the app is registered with `token_endpoint_auth_method` `{}`, and this request authenticates \
                  in another way",
                 method.as_str()
-            )))
+            )));
         }
     };
     if proven { Ok(client) } else { Err(invalid_client("the client secret is wrong")) }
@@ -81,7 +81,9 @@ fn presented(authorization: &[&str], params: &Params) -> Result<Presented, Probl
         )),
         ([header], client_id, None) => {
             let (raw, decoded) = basic(header).ok_or_else(|| {
-                invalid_client("the Authorization header must be `Basic` and base64 of `client_id:client_secret`")
+                invalid_client(
+                    "the Authorization header must be `Basic` and base64 of `client_id:client_secret`",
+                )
             })?;
             let agrees = client_id.is_none_or(|id| id == raw.0 || id == decoded.0);
             if agrees {
@@ -108,7 +110,10 @@ fn basic(header: &str) -> Option<((String, String), (String, String))> {
 
 fn form_decoded(text: &str) -> String {
     let guarded = text.replace('&', "%26").replace('=', "%3D");
-    url::form_urlencoded::parse(guarded.as_bytes()).map(|(name, _)| name.into_owned()).next().unwrap_or_default()
+    url::form_urlencoded::parse(guarded.as_bytes())
+        .map(|(name, _)| name.into_owned())
+        .next()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The keys that tokens are signed with: made once, sealed in the database, loaded at start.
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use crate::clock::{Chance, Millis};
 use crate::crypto::{Alg, CryptoError, MasterKey, SigningKey};

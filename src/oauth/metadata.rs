@@ -3,7 +3,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use super::client::{AuthMethod, GrantType};
 use crate::app::{App, Server};
@@ -71,9 +71,8 @@ fn common(server: &Server) -> Value {
 fn scopes() -> Vec<String> {
     let wide = ["patient/*.rs", "patient/*.read", "user/*.rs", "user/*.read"].map(str::to_owned);
     let words = scope::fixed_words().filter(|w| !UNSUPPORTED.contains(w)).map(str::to_owned);
-    let whole = words::US_CORE
-        .iter()
-        .flat_map(|t| ["patient", "user"].map(|level| format!("{level}/{t}.rs")));
+    let whole =
+        words::US_CORE.iter().flat_map(|t| ["patient", "user"].map(|level| format!("{level}/{t}.rs")));
     let parts = words::parts()
         .flat_map(|(t, limit)| ["patient", "user"].map(|level| format!("{level}/{t}.rs?{limit}")));
     words.chain(wide).chain(whole).chain(parts).collect()

@@ -1,6 +1,6 @@
 //! A request's parameters, read once: encoding, number, length, duplicates.
 
-use crate::error::{invalid_request, Problem};
+use crate::error::{Problem, invalid_request};
 
 /// More than this many parameters is never a mistake.
 const MOST_PARAMETERS: usize = 200;
@@ -36,9 +36,7 @@ impl Params {
         let mut values = self.all(name);
         let first = values.next();
         if values.next().is_some() {
-            return Err(
-                invalid_request(format!("`{name}` is sent more than once; send it once")).at(name)
-            );
+            return Err(invalid_request(format!("`{name}` is sent more than once; send it once")).at(name));
         }
         Ok(first.filter(|value| !value.is_empty()))
     }

@@ -7,9 +7,9 @@
 use super::access_token::{self, Issued};
 use super::client::{Client, GrantType};
 use super::grant::Grant;
-use crate::clock::{Chance, Millis, DAY, SECOND};
+use crate::clock::{Chance, DAY, Millis, SECOND};
 use crate::crypto::{Hashed, Mac, Secret};
-use crate::error::{self, invalid_grant, invalid_scope, Problem};
+use crate::error::{self, Problem, invalid_grant, invalid_scope};
 use crate::events::{Event, Kind};
 use crate::identity::account::Account;
 use crate::identity::session::Session;
@@ -97,11 +97,16 @@ pub fn rotate(
         Ok(Verdict::Commit(Err(problem)))
     };
     let Some(client) = Client::find(tx, &client.id)? else {
-        return Ok(Verdict::Rollback(Err(error::invalid_client("no app is registered under this client_id"))));
+        return Ok(Verdict::Rollback(Err(error::invalid_client(
+            "no app is registered under this client_id",
+        ))));
     };
     let hash = Hashed::of(presented);
     let Some(kept) = find(tx, &hash)? else {
-        return refuse(invalid_grant("the refresh token is not one of this server's, or was long forgotten"), event);
+        return refuse(
+            invalid_grant("the refresh token is not one of this server's, or was long forgotten"),
+            event,
+        );
     };
     let event = event.grant(kept.grant.clone());
     let Some(grant) = Grant::find(tx, &kept.grant)?.filter(|g| g.client == client.id) else {
@@ -131,7 +136,10 @@ pub fn rotate(
     let next_hash = Hashed::of(&next);
     match kept.used {
         None => {
-            tx.execute("UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1", params![hash.as_str(), now])?;
+            tx.execute(
+                "UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1",
+                params![hash.as_str(), now],
+            )?;
             keep(tx, &next_hash, &grant.id, now)?;
         }
         Some(used) => {
@@ -140,7 +148,10 @@ pub fn rotate(
                 return reused(tx, &grant, now, event);
             }
             if successor_used {
-                return refuse(invalid_grant("the refresh token was used, and so was the one that followed it"), event);
+                return refuse(
+                    invalid_grant("the refresh token was used, and so was the one that followed it"),
+                    event,
+                );
             }
         }
     }
@@ -192,10 +203,12 @@ fn narrowed(grant: &Grant, wanted: Option<&str>) -> Result<String, Problem> {
     let granted = grant.scopes();
     let mut kept = Vec::new();
     for word in scope::split(wanted)? {
-        let scope = Scope::parse(word).ok().filter(|scope| scope::covers(&granted, scope)).ok_or_else(|| {
-            let shown: String = word.chars().take(80).collect();
-            invalid_scope(format!("`{shown}` was not granted; a refresh can only ask for less")).at("scope")
-        })?;
+        let scope =
+            Scope::parse(word).ok().filter(|scope| scope::covers(&granted, scope)).ok_or_else(|| {
+                let shown: String = word.chars().take(80).collect();
+                invalid_scope(format!("`{shown}` was not granted; a refresh can only ask for less"))
+                    .at("scope")
+            })?;
         kept.push(scope);
     }
     Ok(if kept.is_empty() { grant.scope.clone() } else { scope::join(&kept) })

@@ -2,7 +2,7 @@
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{header, HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value};
 
@@ -10,7 +10,7 @@ use super::client::{Client, Metadata};
 use super::registration;
 use crate::app::{App, Server};
 use crate::crypto::Secret;
-use crate::error::{forbidden, invalid_client_metadata, Code, Problem};
+use crate::error::{Code, Problem, forbidden, invalid_client_metadata};
 use crate::events::{Event, Kind};
 use crate::store::db::{DbError, Verdict};
 use crate::web::answer;
@@ -56,13 +56,11 @@ pub struct Registered {
 pub async fn keep(server: &Server, metadata: Metadata) -> Result<Registered, DbError> {
     let now = server.now();
     let client = Client { id: server.chance.id(), metadata, created: now };
-    let secret = client
-        .metadata
-        .token_endpoint_auth_method
-        .has_secret()
-        .then(|| Secret::new("", &server.chance));
+    let secret =
+        client.metadata.token_endpoint_auth_method.has_secret().then(|| Secret::new("", &server.chance));
     let manage = Secret::new("hg_manage_", &server.chance);
-    let (kept, secret_hash, manage_hash) = (client.clone(), secret.as_ref().map(Secret::hashed), manage.hashed());
+    let (kept, secret_hash, manage_hash) =
+        (client.clone(), secret.as_ref().map(Secret::hashed), manage.hashed());
     server
         .store
         .write(move |tx| {

@@ -3,10 +3,10 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::client::{default_scope, ApplicationType, AuthMethod, GrantType, Metadata};
+use super::client::{ApplicationType, AuthMethod, GrantType, Metadata, default_scope};
 use crate::config::Policy;
 use crate::crypto::Alg;
-use crate::error::{invalid_client_metadata, invalid_redirect_uri, Problem};
+use crate::error::{Problem, invalid_client_metadata, invalid_redirect_uri};
 use crate::smart::scope::{self, Level, Meaning, Scope};
 
 /// What is wrong with one field, and what to send instead.
@@ -116,7 +116,10 @@ impl Checker<'_> {
             Some((_, value)) => *value,
             None => {
                 let names: Vec<String> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
-                self.wrong(field, format!("`{}` is not supported; send one of {}", shown(&text), names.join(", ")));
+                self.wrong(
+                    field,
+                    format!("`{}` is not supported; send one of {}", shown(&text), names.join(", ")),
+                );
                 default
             }
         }
@@ -171,7 +174,8 @@ impl Checker<'_> {
             self.wrong("redirect_uris", format!("there are more than {MOST_REDIRECTS}"));
             return Vec::new();
         }
-        let public = self.sent.get("token_endpoint_auth_method").is_none_or(|m| m == "none" || m.is_null() || m == "");
+        let public =
+            self.sent.get("token_endpoint_auth_method").is_none_or(|m| m == "none" || m.is_null() || m == "");
         for uri in &uris {
             if let Err(words) = redirect_fits(uri, application_type, public, self.policy) {
                 self.wrong("redirect_uris", format!("`{}` {words}", shown(uri)));
@@ -186,8 +190,12 @@ impl Checker<'_> {
             matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
         });
         let safe = self.policy.http_redirects || is_safe_redirect(&text);
-        if !web || !text.is_ascii() || text.len() > LONGEST_URI || text.contains(char::is_whitespace) || !safe {
-            self.wrong(field, format!("`{}` is not a web address; send one that begins with https://", shown(&text)));
+        if !web || !text.is_ascii() || text.len() > LONGEST_URI || text.contains(char::is_whitespace) || !safe
+        {
+            self.wrong(
+                field,
+                format!("`{}` is not a web address; send one that begins with https://", shown(&text)),
+            );
         }
         Some(text)
     }
@@ -210,7 +218,10 @@ impl Checker<'_> {
                 }
                 Ok(scope) if scope.is_at(Level::System) => self.wrong(
                     "scope",
-                    format!("`{}`: system scopes are for backend services, which this app is not", shown(&word)),
+                    format!(
+                        "`{}`: system scopes are for backend services, which this app is not",
+                        shown(&word)
+                    ),
                 ),
                 Ok(scope)
                     if matches!(scope.meaning, Meaning::OfflineAccess | Meaning::OnlineAccess)
@@ -269,7 +280,10 @@ fn redirect_fits(
     public: bool,
     policy: &Policy,
 ) -> Result<(), &'static str> {
-    if uri.len() > LONGEST_URI || !uri.is_ascii() || uri.contains(|c: char| c.is_whitespace() || c.is_control()) {
+    if uri.len() > LONGEST_URI
+        || !uri.is_ascii()
+        || uri.contains(|c: char| c.is_whitespace() || c.is_control())
+    {
         return Err("must be ASCII without spaces, and no longer than 2,000 characters");
     }
     if uri.contains(['\\', '<', '>', '"', '`', '{', '}', '^', '|']) {
@@ -350,7 +364,13 @@ mod tests {
         ] {
             assert!(!redirect(uri, Mode::Sandbox), "{uri}");
         }
-        for uri in ["https://a.example/cb?x=1", "http://127.0.0.1/cb", "http://[::1]/cb", "AsthmaBrain://callback", "com.example.app:/cb"] {
+        for uri in [
+            "https://a.example/cb?x=1",
+            "http://127.0.0.1/cb",
+            "http://[::1]/cb",
+            "AsthmaBrain://callback",
+            "com.example.app:/cb",
+        ] {
             assert!(redirect(uri, Mode::Production), "{uri}");
         }
     }
@@ -365,7 +385,10 @@ mod tests {
     #[test]
     fn a_thousand_redirects_and_none_are_refused() {
         let many: Vec<String> = (0..1_000).map(|n| format!("https://a.example/{n}")).collect();
-        assert_eq!(checked(&json!({"redirect_uris": many}), Mode::Sandbox).unwrap_err()[0].field, "redirect_uris");
+        assert_eq!(
+            checked(&json!({"redirect_uris": many}), Mode::Sandbox).unwrap_err()[0].field,
+            "redirect_uris"
+        );
         assert_eq!(checked(&json!({}), Mode::Sandbox).unwrap_err()[0].field, "redirect_uris");
         assert!(checked(&json!({"redirect_uris": "https://a.example"}), Mode::Sandbox).is_err());
     }
@@ -378,8 +401,12 @@ mod tests {
             checked(&sent, Mode::Sandbox).unwrap().scope
         };
         let plain = scope(json!({}));
-        assert!(plain.contains("patient/*.cruds") && !plain.contains("system/") && !plain.contains("offline"));
-        assert!(scope(json!({"grant_types": ["authorization_code", "refresh_token"]})).contains("offline_access"));
+        assert!(
+            plain.contains("patient/*.cruds") && !plain.contains("system/") && !plain.contains("offline")
+        );
+        assert!(
+            scope(json!({"grant_types": ["authorization_code", "refresh_token"]})).contains("offline_access")
+        );
     }
 
     #[test]

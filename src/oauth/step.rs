@@ -31,9 +31,7 @@ pub struct Present<'a> {
 
 /// The next step of `request` for whoever is signed in.
 pub fn next(request: &Request, present: Option<Present<'_>>) -> Step {
-    let Some(person) =
-        present.filter(|p| request.asked.accepts_sign_in(p.signed_in, request.created))
-    else {
+    let Some(person) = present.filter(|p| request.asked.accepts_sign_in(p.signed_in, request.created)) else {
         return Step::SignIn;
     };
     if !request.asked.needs_patient() {

@@ -4,18 +4,16 @@ use std::borrow::Cow;
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
-use axum::http::{header, HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use oxide_auth::code_grant::accesstoken::{
-    AccessToken, Authorization, Input, Output, Request as Machine,
-};
+use oxide_auth::code_grant::accesstoken::{AccessToken, Authorization, Input, Output, Request as Machine};
 use oxide_auth::code_grant::extensions::Pkce;
 use oxide_auth::primitives::grant::{Extensions, Grant as MachineGrant, Value as MachineValue};
 use oxide_auth::primitives::issuer::{IssuedToken, TokenType};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use super::access_token::{self, Issued};
-use super::client::{same_redirect, Client, GrantType};
+use super::client::{Client, GrantType, same_redirect};
 use super::client_auth;
 use super::code::Code;
 use super::grant::Grant;
@@ -24,7 +22,7 @@ use super::refresh;
 use crate::app::{App, Server};
 use crate::clock::{Chance, Millis, SECOND};
 use crate::crypto::Alg;
-use crate::error::{self, invalid_grant, invalid_request, Problem};
+use crate::error::{self, Problem, invalid_grant, invalid_request};
 use crate::events::{Event, Kind};
 use crate::identity::account::Account;
 use crate::oidc::id_token;
@@ -134,8 +132,7 @@ async fn exchange_code(app: &App, client: Client, params: &Params) -> Result<Val
         verifier: params.one("code_verifier")?.map(str::to_owned),
     };
     let (now, chance) = (app.now(), app.chance.clone());
-    let issued =
-        app.store.write(move |tx| redeem(tx, &client, &presented, now, &chance)).await??;
+    let issued = app.store.write(move |tx| redeem(tx, &client, &presented, now, &chance)).await??;
     respond(app, issued, now)
 }
 
@@ -168,7 +165,9 @@ fn redeem(
     };
     // Read again: the app may have been deleted since it was authenticated.
     let Some(client) = Client::find(tx, &client.id)? else {
-        return Ok(Verdict::Rollback(Err(error::invalid_client("no app is registered under this client_id"))));
+        return Ok(Verdict::Rollback(Err(error::invalid_client(
+            "no app is registered under this client_id",
+        ))));
     };
     let Some(code) = Code::find(tx, &presented.code)? else {
         return refuse(invalid_grant("the code is not one of this server's, or was long forgotten"), event);

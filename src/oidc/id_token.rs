@@ -1,10 +1,10 @@
 //! What an id_token says (OpenID Connect Core 2; SMART App Launch 2.2, "Scopes for requesting identity data").
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use crate::clock::{Millis, SECOND};
 use crate::config::ID_TOKEN_LIFE;
-use crate::crypto::{half_hash, Alg};
+use crate::crypto::{Alg, half_hash};
 use crate::smart::scope::{Meaning, Scope};
 
 /// What the claims are made of.

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use crate::app::{App, Server};
 use crate::clock::{Chance, Millis};
@@ -88,7 +88,8 @@ async fn everyone(app: &App) -> Result<Value, Problem> {
                         continue;
                     }
                     // A Patient of the same id would be found first, so the type is said.
-                    let clash = resource_type != "Patient" && Resource::find(tx, "Patient", &resource.id)?.is_some();
+                    let clash =
+                        resource_type != "Patient" && Resource::find(tx, "Patient", &resource.id)?.is_some();
                     let username = if clash { fhir_user } else { resource.id.clone() };
                     let new = newcomer::describe(&resource, &username);
                     listed.push(entry(&server, &new.username, &new.name, new.kind.as_str(), &new.fhir_user));

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use crate::error::{invalid_scope, Problem};
+use crate::error::{Problem, invalid_scope};
 use crate::fhir::definitions::{self, Kind};
 
 /// A longer scope parameter is refused before it is looked at.
@@ -219,7 +219,10 @@ impl Scope {
                 Some(("user", rest)) => Meaning::Resource(parse_resource(Level::User, rest)?),
                 Some(("system", rest)) => Meaning::Resource(parse_resource(Level::System, rest)?),
                 Some(("launch", _)) => {
-                    return not_understood("only a patient and an encounter can be chosen at launch", near(bare))
+                    return not_understood(
+                        "only a patient and an encounter can be chosen at launch",
+                        near(bare),
+                    );
                 }
                 _ => return not_understood("this server knows no such scope", near(bare)),
             },
@@ -272,7 +275,11 @@ fn parse_resource(level: Level, rest: &str) -> Result<ResourceScope, NotUndersto
     let Some(letters) = Letters::parse(perms) else {
         let sorted: String = "cruds".chars().filter(|c| perms.contains(*c)).collect();
         let only_letters = !perms.is_empty() && perms.chars().all(|c| "cruds".contains(c));
-        let meant = if only_letters { Some(sorted) } else { closest(perms, ["read", "write"].into_iter()).map(Into::into) };
+        let meant = if only_letters {
+            Some(sorted)
+        } else {
+            closest(perms, ["read", "write"].into_iter()).map(Into::into)
+        };
         return not_understood(
             format!("`.{perms}` is neither letters out of `cruds` in this order, nor `read`, `write` or `*`"),
             meant.map(|perms| format!("{level_name}/{type_name}.{perms}")),
@@ -299,14 +306,19 @@ fn parse_limits(resource_type: Option<&'static str>, query: &str) -> Result<Limi
         let known = definitions::param(type_name, name).filter(|p| p.kind == Kind::Token && name != "_id");
         if known.is_none() {
             return not_understood(
-                format!("`{name}` is not a token search parameter of {type_name}, so it cannot limit a scope"),
+                format!(
+                    "`{name}` is not a token search parameter of {type_name}, so it cannot limit a scope"
+                ),
                 None,
             );
         }
         let decoded = decode(value);
         let values: BTreeSet<String> = decoded.split(',').map(str::to_owned).collect();
         if values.iter().any(|v| v.is_empty() || v == "|" || v.ends_with('|')) {
-            return not_understood(format!("`{name}` needs values of the form `system|code` or `code`"), None);
+            return not_understood(
+                format!("`{name}` needs values of the form `system|code` or `code`"),
+                None,
+            );
         }
         if limits.insert(name.to_owned(), values).is_some() {
             return not_understood(format!("`{name}` stands twice; separate its values by commas"), None);
@@ -379,8 +391,12 @@ fn meet_one(a: &ResourceScope, b: &ResourceScope) -> Option<ResourceScope> {
         limits.insert(name.clone(), both);
     }
     let letters = Letters(a.letters.0 & b.letters.0);
-    (a.level == b.level && letters != Letters::default())
-        .then_some(ResourceScope { level: a.level, resource_type, letters, limits })
+    (a.level == b.level && letters != Letters::default()).then_some(ResourceScope {
+        level: a.level,
+        resource_type,
+        letters,
+        limits,
+    })
 }
 
 fn covers_part(held: &ResourceScope, wanted: &ResourceScope, part: &BTreeMap<&str, &str>) -> bool {

@@ -26,7 +26,13 @@ fn version_1_words_mean_version_2_letters() {
 
 #[test]
 fn letters_out_of_order_or_unknown_are_not_guessed() {
-    for text in ["patient/Patient.sr", "patient/Patient.rr", "patient/Patient.rx", "patient/Patient.", "patient/Patient.dus"] {
+    for text in [
+        "patient/Patient.sr",
+        "patient/Patient.rr",
+        "patient/Patient.rx",
+        "patient/Patient.",
+        "patient/Patient.dus",
+    ] {
         assert!(Scope::parse(text).is_err(), "{text}");
     }
     assert_eq!(Scope::parse("patient/Patient.sr").unwrap_err().meant.as_deref(), Some("patient/Patient.rs"));
@@ -77,7 +83,10 @@ fn granular_scopes_keep_their_values_and_refuse_what_cannot_be_enforced() {
 #[test]
 fn a_scope_covers_only_what_it_means() {
     assert!(covered("patient/*.rs", "patient/Observation.r"));
-    assert!(covered("patient/Observation.r patient/Observation.s", "patient/Observation.rs"), "letters unite");
+    assert!(
+        covered("patient/Observation.r patient/Observation.s", "patient/Observation.rs"),
+        "letters unite"
+    );
     assert!(covered("patient/*.rs", &format!("patient/Observation.rs?category={LAB}")));
     assert!(covered("patient/*.read", "patient/*.rs"));
     assert!(!covered("patient/Observation.rs", "patient/*.rs"));
@@ -89,8 +98,10 @@ fn a_scope_covers_only_what_it_means() {
 
 #[test]
 fn comma_values_unite_and_more_parameters_are_narrower() {
-    let (lab, vitals) =
-        (format!("patient/Observation.rs?category={LAB}"), format!("patient/Observation.rs?category={VITALS}"));
+    let (lab, vitals) = (
+        format!("patient/Observation.rs?category={LAB}"),
+        format!("patient/Observation.rs?category={VITALS}"),
+    );
     let both = format!("patient/Observation.rs?category={LAB},{VITALS}");
     assert!(covered(&both, &lab) && covered(&both, &vitals));
     assert!(covered(&format!("{lab} {vitals}"), &both));
@@ -101,7 +112,10 @@ fn comma_values_unite_and_more_parameters_are_narrower() {
 
 #[test]
 fn prefixed_forms_mean_the_same_as_the_bare_ones() {
-    assert_eq!(scope("http://smarthealthit.org/fhir/scopes/patient/Patient.r").meaning, scope("patient/Patient.r").meaning);
+    assert_eq!(
+        scope("http://smarthealthit.org/fhir/scopes/patient/Patient.r").meaning,
+        scope("patient/Patient.r").meaning
+    );
     assert_eq!(scope("http://openid.net/specs/openid-connect-core-1_0#openid").meaning, Meaning::OpenId);
 }
 
@@ -119,7 +133,8 @@ fn any_scope() -> impl Strategy<Value = Scope> {
     let level = prop::sample::select(vec!["patient", "user"]);
     let kind = prop::sample::select(vec!["*", "Observation", "Condition"]);
     let perms = prop::sample::select(vec!["r", "s", "rs", "cud", "cruds", "read"]);
-    let limit = prop::sample::select(vec!["", "?category=a", "?category=a,b", "?category=b&code=x", "?code=x"]);
+    let limit =
+        prop::sample::select(vec!["", "?category=a", "?category=a,b", "?category=b&code=x", "?code=x"]);
     (level, kind, perms, limit).prop_map(|(level, kind, perms, limit)| {
         let limit = if kind == "*" { "" } else { limit };
         scope(&format!("{level}/{kind}.{perms}{limit}"))

@@ -197,16 +197,32 @@ pub fn of(scope: &Scope) -> Words {
     };
     match &scope.meaning {
         Meaning::Resource(resource) => of_resource(resource),
-        Meaning::OpenId => word(Group::Identity, "Know that it is you", "The app learns that you signed in here, by an id of your own."),
+        Meaning::OpenId => word(
+            Group::Identity,
+            "Know that it is you",
+            "The app learns that you signed in here, by an id of your own.",
+        ),
         Meaning::FhirUser => word(
             Group::Identity,
             "Know who you are",
             "The app is told which person in the records you are, and may read that one entry about you.",
         ),
-        Meaning::Profile => word(Group::Identity, "Know your profile", "The app is told which person in the records you are."),
-        Meaning::Launch => word(Group::Records, "Know what you have open", "The app is told which patient or visit it was opened for."),
-        Meaning::LaunchPatient => word(Group::Records, "Know whose record it is", "The app is told which person’s record it works with."),
-        Meaning::LaunchEncounter => word(Group::Records, "Know which visit it is about", "The app is told which visit it works with."),
+        Meaning::Profile => {
+            word(Group::Identity, "Know your profile", "The app is told which person in the records you are.")
+        }
+        Meaning::Launch => word(
+            Group::Records,
+            "Know what you have open",
+            "The app is told which patient or visit it was opened for.",
+        ),
+        Meaning::LaunchPatient => word(
+            Group::Records,
+            "Know whose record it is",
+            "The app is told which person’s record it works with.",
+        ),
+        Meaning::LaunchEncounter => {
+            word(Group::Records, "Know which visit it is about", "The app is told which visit it works with.")
+        }
         Meaning::OfflineAccess => Words {
             warning: Some("The app keeps its access while you are away, until you disconnect it."),
             ..word(Group::Staying, "Stay connected", "The app can go on without asking you to sign in again.")
@@ -237,7 +253,8 @@ fn of_resource(resource: &ResourceScope) -> Words {
     let part = PARTS.iter().find(|part| {
         Some(part.resource_type) == resource.resource_type && {
             let (name, value) = part.limit.split_once('=').unwrap_or_default();
-            resource.limits.len() == 1 && resource.limits.get(name).is_some_and(|v| v.len() == 1 && v.contains(value))
+            resource.limits.len() == 1
+                && resource.limits.get(name).is_some_and(|v| v.len() == 1 && v.contains(value))
         }
     });
     let detail = match (part, resource.limits.is_empty()) {
@@ -248,8 +265,10 @@ fn of_resource(resource: &ResourceScope) -> Words {
                 .limits
                 .iter()
                 .map(|(name, values)| {
-                    let codes: Vec<&str> =
-                        values.iter().map(|v| v.rsplit_once('|').map_or(v.as_str(), |(_, code)| code)).collect();
+                    let codes: Vec<&str> = values
+                        .iter()
+                        .map(|v| v.rsplit_once('|').map_or(v.as_str(), |(_, code)| code))
+                        .collect();
                     format!("{name} {}", codes.join(" or "))
                 })
                 .collect();
@@ -303,7 +322,10 @@ mod tests {
     fn a_scope_is_said_without_jargon() {
         assert_eq!(words("patient/Observation.rs").title, "See measurements and test results");
         assert_eq!(words("patient/Immunization.cu").title, "Add and change vaccinations");
-        assert_eq!(words("patient/*.cruds").title, "See, add, change and delete everything in the health record");
+        assert_eq!(
+            words("patient/*.cruds").title,
+            "See, add, change and delete everything in the health record"
+        );
         assert!(words("patient/*.rs").warning.is_some() && words("patient/Patient.rs").warning.is_none());
         assert!(words("patient/*.cruds").changes && !words("patient/*.read").changes);
         assert!(words("user/Patient.rs").detail.contains("every patient"));

@@ -1,9 +1,9 @@
 //! How a [`Problem`] becomes an HTTP answer: OAuth JSON or an OperationOutcome (pages: `page.rs`).
 //! Nowhere else does an error meet HTTP. Also the one log line that a failure of ours gets.
 
-use axum::http::{header, HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use crate::error::{Code, Problem};
 

@@ -1,7 +1,7 @@
 //! Who is at the other end: the browser and its session, from cookies, and the form tokens that tie
 //! pages to both.
 
-use axum::http::{header, HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 
 use crate::app::Server;
@@ -74,10 +74,7 @@ impl Visitor {
         };
         if let Some(s) = signed_in.as_ref().filter(|s| s.session.is_stale(now)) {
             let sid = s.session.sid.clone();
-            server
-                .store
-                .write(move |tx| Session::touch(tx, &sid, now).map(|()| Verdict::Commit(())))
-                .await?;
+            server.store.write(move |tx| Session::touch(tx, &sid, now).map(|()| Verdict::Commit(()))).await?;
         }
         let kept = cookie(headers, &browser_name).filter(|secret| secret.len() == 43);
         let is_new = kept.is_none();

@@ -8,7 +8,7 @@ use super::page;
 use super::steps::{app_view, person_view};
 use super::views::{ChoosePatient, Face, PatientRow, PatientSearch};
 use crate::app::App;
-use crate::error::{invalid_request, Problem};
+use crate::error::{Problem, invalid_request};
 use crate::events::{Event, Kind};
 use crate::fhir::demographics;
 use crate::fhir::patients::{self, Wanted};
@@ -49,7 +49,10 @@ pub async fn show(
         found.patients.iter().map(|patient| row(patient, &person.acts_for, app.now())).collect();
     let address = |from: usize| {
         let mut pairs = url::form_urlencoded::Serializer::new(String::new());
-        pairs.append_pair("q", &q).append_pair("birthdate", &birthdate).append_pair("from", &from.to_string());
+        pairs
+            .append_pair("q", &q)
+            .append_pair("birthdate", &birthdate)
+            .append_pair("from", &from.to_string());
         format!("{action}?{}", pairs.finish())
     };
     let page = ChoosePatient {
@@ -60,10 +63,16 @@ pub async fn show(
         app: app_view(app, client),
         person: person_view(person),
         error: error.map(str::to_owned),
-        search: searches.then(|| PatientSearch { action: action.clone(), q: q.clone(), birthdate: birthdate.clone() }),
+        search: searches.then(|| PatientSearch {
+            action: action.clone(),
+            q: q.clone(),
+            birthdate: birthdate.clone(),
+        }),
         count: match (found.total, rows.len()) {
             (1, _) => "One person".into(),
-            (total, shown) if shown < total => format!("{} to {} of {total} people, by name", start + 1, start + shown),
+            (total, shown) if shown < total => {
+                format!("{} to {} of {total} people, by name", start + 1, start + shown)
+            }
             (total, _) => format!("{total} people"),
         },
         truncated: None,
@@ -130,7 +139,10 @@ pub async fn choose(
         })
         .await?;
     if !allowed {
-        return Err(invalid_request("this page did not offer that patient; go back and choose one of those it lists").at("patient"));
+        return Err(invalid_request(
+            "this page did not offer that patient; go back and choose one of those it lists",
+        )
+        .at("patient"));
     }
     Ok(see_other(&format!("/oauth/authorize/{}", request.id)))
 }

@@ -8,8 +8,8 @@ use super::page;
 use super::steps::{app_view, deny, person_view};
 use super::views::{self, Consent, Narrower, Record, ScopeCard, ScopeGroup};
 use crate::app::App;
-use crate::clock::{Millis, HOUR, MINUTE, SECOND};
-use crate::error::{invalid_request, Problem};
+use crate::clock::{HOUR, MINUTE, Millis, SECOND};
+use crate::error::{Problem, invalid_request};
 use crate::events::{Event, Kind};
 use crate::fhir::demographics;
 use crate::fhir::resource::Resource;
@@ -37,7 +37,12 @@ pub fn show(
     let scopes = request.asked.scopes();
     let groups = Group::ALL.into_iter().map(|group| ScopeGroup {
         title: group.title().into(),
-        scopes: scopes.iter().map(|s| (s, words::of(s))).filter(|(_, w)| w.group == group).map(card).collect(),
+        scopes: scopes
+            .iter()
+            .map(|s| (s, words::of(s)))
+            .filter(|(_, w)| w.group == group)
+            .map(card)
+            .collect(),
     });
     let page = Consent {
         shell: page::bare_shell(app),
@@ -124,7 +129,9 @@ fn granted(asked: &[Scope], posted: &[&str]) -> Result<Vec<Scope>, Problem> {
         asked.iter().any(|s| s.text == **value) || narrower.iter().any(|(_, s)| s.text == **value)
     };
     if !posted.iter().all(shown) {
-        return Err(invalid_request("a scope was posted that the page did not show; nothing was granted").at("scope"));
+        return Err(
+            invalid_request("a scope was posted that the page did not show; nothing was granted").at("scope")
+        );
     }
     let mut kept: Vec<Scope> = Vec::new();
     for (index, scope) in asked.iter().enumerate() {
@@ -224,7 +231,8 @@ pub async fn decide(
         .await?;
     let Some(code) = issued else { return Ok(see_other(&format!("/oauth/authorize/{}", request.id))) };
     let code = code.reveal();
-    let answer = [("code", Some(code.as_str())), ("state", asked.state.as_deref()), ("iss", Some(&app.issuer))];
+    let answer =
+        [("code", Some(code.as_str())), ("state", asked.state.as_deref()), ("iss", Some(&app.issuer))];
     Ok(see_other(&redirect(&asked.redirect_uri, &answer)))
 }
 
@@ -264,13 +272,20 @@ mod tests {
         assert_eq!(after("openid fhirUser profile", &["fhirUser", "profile"]), "");
         let asked = "launch/patient patient/Patient.rs user/Patient.rs";
         assert_eq!(after(asked, &["patient/Patient.rs", "user/Patient.rs"]), "user/Patient.rs");
-        assert_eq!(after("patient/Patient.rs", &["patient/Patient.rs"]), "patient/Patient.rs", "it was implied");
+        assert_eq!(
+            after("patient/Patient.rs", &["patient/Patient.rs"]),
+            "patient/Patient.rs",
+            "it was implied"
+        );
     }
 
     #[test]
     fn a_narrower_choice_replaces_the_whole_type_even_where_both_are_ticked() {
         let lab = "patient/Observation.rs?category=http://terminology.hl7.org/CodeSystem/observation-category|laboratory";
-        assert_eq!(after("patient/Observation.rs openid", &["patient/Observation.rs", lab, "openid"]), format!("{lab} openid"));
+        assert_eq!(
+            after("patient/Observation.rs openid", &["patient/Observation.rs", lab, "openid"]),
+            format!("{lab} openid")
+        );
         assert_eq!(after("patient/Condition.rs", &[lab]), "refused");
     }
 

@@ -1,7 +1,7 @@
 //! `P/`: what this server is, and the way in for each kind of visitor; and the static files.
 
 use axum::extract::{Path, State};
-use axum::http::{header, StatusCode};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::login::signer;

@@ -3,7 +3,7 @@
 use axum::response::Response;
 
 use super::answer::see_other;
-use super::browser::{begin_session, Visitor};
+use super::browser::{Visitor, begin_session};
 use super::page;
 use super::views::{Face, Login, Person, Signer, Switch};
 use crate::app::App;
@@ -30,10 +30,10 @@ pub fn show(
 ) -> Result<Response, Problem> {
     let action = format!("/oauth/authorize/{}", request.id);
     let people = if app.policy.shared_password { app.store.read(Account::own_people)? } else { Vec::new() };
-    let typed = if username.is_empty() { request.asked.login_hint.as_deref().unwrap_or("") } else { username };
-    let still_good = |s: &&super::browser::SignedIn| {
-        request.asked.accepts_sign_in(s.session.signed_in, request.created)
-    };
+    let typed =
+        if username.is_empty() { request.asked.login_hint.as_deref().unwrap_or("") } else { username };
+    let still_good =
+        |s: &&super::browser::SignedIn| request.asked.accepts_sign_in(s.session.signed_in, request.created);
     let page = Login {
         shell: page::bare_shell(app),
         csrf: visitor.csrf(app, &request.id),

@@ -1,7 +1,7 @@
 //! How a page is answered: its headers, its frame, and the page that tells of a problem.
 
 use askama::Template;
-use axum::http::{header, StatusCode};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::answer;

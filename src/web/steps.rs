@@ -13,7 +13,7 @@ use super::page::{self, link};
 use super::views::{self, Face, Person};
 use super::{choose, consent, login};
 use crate::app::{App, Server};
-use crate::error::{forbidden, not_found, Code, Problem};
+use crate::error::{Code, Problem, forbidden, not_found};
 use crate::events::{Event, Kind};
 use crate::oauth::authorize::error_redirect;
 use crate::oauth::client::Client;
@@ -88,13 +88,23 @@ async fn visit(app: &App, id: &str, headers: &HeaderMap) -> Result<Visit, Proble
                 .await?;
         }
     }
-    let home = client.metadata.initiate_login_uri.as_ref().map(|uri| link("Go to the app", uri)).into_iter().collect();
+    let home = client
+        .metadata
+        .initiate_login_uri
+        .as_ref()
+        .map(|uri| link("Go to the app", uri))
+        .into_iter()
+        .collect();
     if request.answered.is_some() {
-        let lead = format!("You have answered {} already. You can close this page, or start again from the app.", views::isolate(&client.metadata.client_name));
+        let lead = format!(
+            "You have answered {} already. You can close this page, or start again from the app.",
+            views::isolate(&client.metadata.client_name)
+        );
         return Ok(Visit::Over(page::notice(app, StatusCode::OK, "This is done", &lead, home)));
     }
     if app.now() >= request.expires {
-        let lead = "For your safety a sign-in stays open for half an hour. Go back to the app and start again.";
+        let lead =
+            "For your safety a sign-in stays open for half an hour. Go back to the app and start again.";
         return Ok(Visit::Over(page::notice(app, StatusCode::GONE, "This took too long", lead, home)));
     }
     Ok(Visit::Open(Box::new(Launch { request, client, visitor })))
@@ -120,7 +130,9 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
         // "Not you?": sign in as somebody else, though somebody is signed in.
         _ if query.all("switch").next().is_some() => login::show(app, &visitor, &client, &request, "", None)?,
         (None, _) | (_, Step::SignIn) => login::show(app, &visitor, &client, &request, "", None)?,
-        (Some(person), Step::ChoosePatient) => choose::show(app, &visitor, person, &client, &request, query, None).await?,
+        (Some(person), Step::ChoosePatient) => {
+            choose::show(app, &visitor, person, &client, &request, query, None).await?
+        }
         (Some(person), Step::Consent { patient }) => {
             consent::show(app, &visitor, person, &client, &request, patient.as_deref())?
         }
@@ -201,9 +213,5 @@ pub fn app_view(server: &Server, client: &Client) -> views::App {
 
 /// The signed-in person as the pages show them.
 pub fn person_view(person: &SignedIn) -> Person {
-    Person {
-        face: Face::of(&person.account.name),
-        name: person.account.name.clone(),
-        about: String::new(),
-    }
+    Person { face: Face::of(&person.account.name), name: person.account.name.clone(), about: String::new() }
 }

@@ -11,17 +11,11 @@ const BASE: &str = "https://ehr.example/fhir";
 
 fn values(resource: &Value, param: &str) -> Vec<Indexed> {
     let found = entries(resource, BASE).into_iter();
-    found
-        .filter(|it| it.param == param)
-        .map(|it| it.value)
-        .collect()
+    found.filter(|it| it.param == param).map(|it| it.value).collect()
 }
 
 fn coded(system: Option<&str>, code: &str) -> Indexed {
-    Indexed::Token(Token {
-        system: system.map(str::to_owned),
-        code: code.to_owned(),
-    })
+    Indexed::Token(Token { system: system.map(str::to_owned), code: code.to_owned() })
 }
 
 fn here(type_: &'static str, id: &str) -> Indexed {
@@ -36,14 +30,8 @@ fn a_concept_is_found_by_each_coding_and_by_its_text_only_without_one() {
         "code": {"coding": [{"system": "s", "code": "a"}, {"code": "b"}, {"display": "c"}], "text": "d"},
         "category": [{"text": "only words"}],
     });
-    assert_eq!(
-        values(&observation, "code"),
-        [coded(Some("s"), "a"), coded(None, "b")]
-    );
-    assert_eq!(
-        values(&observation, "category"),
-        [coded(None, "only words")]
-    );
+    assert_eq!(values(&observation, "code"), [coded(Some("s"), "a"), coded(None, "b")]);
+    assert_eq!(values(&observation, "category"), [coded(None, "only words")]);
 }
 
 #[test]
@@ -79,10 +67,7 @@ fn a_logical_reference_is_found_by_its_identifier() {
         "resourceType": "Observation",
         "subject": {"type": "Patient", "identifier": {"system": "mrn", "value": "7"}},
     });
-    let identifier = Token {
-        system: Some("mrn".to_owned()),
-        code: "7".to_owned(),
-    };
+    let identifier = Token { system: Some("mrn".to_owned()), code: "7".to_owned() };
     let expected = [Indexed::Reference(Reference::Logical(identifier))];
     assert_eq!(values(&logical, "patient"), expected);
 }
@@ -117,11 +102,7 @@ fn deceased_is_true_or_false_whichever_way_it_is_said() {
     ] {
         let mut patient = deceased;
         patient["resourceType"] = json!("Patient");
-        assert_eq!(
-            values(&patient, "deceased"),
-            [coded(None, said)],
-            "{patient}"
-        );
+        assert_eq!(values(&patient, "deceased"), [coded(None, said)], "{patient}");
     }
 }
 
@@ -157,26 +138,14 @@ fn periods_and_timings_are_spans_and_open_ends_are_open() {
     let whole = encounter(json!({"start": "1970-01-01", "end": "1970-01-02"}));
     assert_eq!(dates(&whole), [Indexed::Date(Span { lo: 0, hi: 2 * day })]);
     let open = encounter(json!({"start": "1970-01-01"}));
-    assert_eq!(
-        dates(&open),
-        [Indexed::Date(Span {
-            lo: 0,
-            hi: i64::MAX
-        })]
-    );
+    assert_eq!(dates(&open), [Indexed::Date(Span { lo: 0, hi: i64::MAX })]);
     assert_eq!(dates(&encounter(json!({}))), []);
-    assert_eq!(
-        dates(&encounter(json!({"start": "1970", "end": "soon"}))),
-        []
-    );
+    assert_eq!(dates(&encounter(json!({"start": "1970", "end": "soon"}))), []);
     let timed = json!({
         "resourceType": "Observation",
         "effectiveTiming": {"event": ["1970-01-03", "1970-01-01"]},
     });
-    assert_eq!(
-        values(&timed, "date"),
-        [Indexed::Date(Span { lo: 0, hi: 3 * day })]
-    );
+    assert_eq!(values(&timed, "date"), [Indexed::Date(Span { lo: 0, hi: 3 * day })]);
 }
 
 #[test]
@@ -186,10 +155,7 @@ fn quantities_keep_their_unit_and_their_comparator() {
         "valueQuantity": {"value": 5.4, "comparator": "<", "unit": "mg", "system": "ucum", "code": "mg"},
     });
     let expected = Indexed::Quantity {
-        range: Range {
-            lo: f64::NEG_INFINITY,
-            hi: 5.4,
-        },
+        range: Range { lo: f64::NEG_INFINITY, hi: 5.4 },
         system: Some("ucum".to_owned()),
         code: Some("mg".to_owned()),
         unit: Some("mg".to_owned()),
@@ -201,10 +167,7 @@ fn quantities_keep_their_unit_and_their_comparator() {
 fn a_canonical_is_found_with_and_without_its_version() {
     let tagged = json!({"resourceType": "Patient", "meta": {"profile": ["http://p|1.0"]}});
     let uri = |it: &str| Indexed::Uri(it.to_owned());
-    assert_eq!(
-        values(&tagged, "_profile"),
-        [uri("http://p|1.0"), uri("http://p")]
-    );
+    assert_eq!(values(&tagged, "_profile"), [uri("http://p|1.0"), uri("http://p")]);
 }
 
 #[test]
@@ -218,17 +181,11 @@ fn the_first_entry_of_a_bundle_is_its_composition() {
 
 #[test]
 fn what_is_no_resource_has_no_entries() {
-    for value in [
-        json!(null),
-        json!([1]),
-        json!({"resourceType": "Nonsense"}),
-        json!({}),
-    ] {
+    for value in [json!(null), json!([1]), json!({"resourceType": "Nonsense"}), json!({})] {
         assert_eq!(entries(&value, BASE), []);
     }
     // Wrong shapes where the definitions promise others are passed over.
-    let odd =
-        json!({"resourceType": "Patient", "name": 7, "birthDate": {}, "telecom": [[], null, "x"]});
+    let odd = json!({"resourceType": "Patient", "name": 7, "birthDate": {}, "telecom": [[], null, "x"]});
     assert!(entries(&odd, BASE).len() <= 2);
 }
 
@@ -241,23 +198,14 @@ fn records(folder: &str) -> Option<Vec<Value>> {
         let mut names = HashMap::new();
         for entry in items(&bundle, "entry") {
             let resource = entry.get("resource")?;
-            let relative = format!(
-                "{}/{}",
-                member(resource, "resourceType")?,
-                member(resource, "id")?
-            );
+            let relative = format!("{}/{}", member(resource, "resourceType")?, member(resource, "id")?);
             names.insert(member(entry, "fullUrl")?, relative);
         }
         let renamed = names.iter().fold(text.clone(), |text, (from, to)| {
-            text.replace(
-                &format!("\"reference\": \"{from}\""),
-                &format!("\"reference\": \"{to}\""),
-            )
+            text.replace(&format!("\"reference\": \"{from}\""), &format!("\"reference\": \"{to}\""))
         });
         let bundle: Value = serde_json::from_str(&renamed).ok()?;
-        let resources = items(&bundle, "entry")
-            .iter()
-            .filter_map(|it| it.get("resource"));
+        let resources = items(&bundle, "entry").iter().filter_map(|it| it.get("resource"));
         records.extend(resources.cloned());
     }
     Some(records)
@@ -290,13 +238,7 @@ fn real_records_are_found_by_what_they_say() {
         records.len(),
         records.len() as f64 / took.as_secs_f64()
     );
-    for type_ in [
-        "Observation",
-        "Condition",
-        "Encounter",
-        "Procedure",
-        "Immunization",
-    ] {
+    for type_ in ["Observation", "Condition", "Encounter", "Procedure", "Immunization"] {
         let (seen, with_patient) = by_type[type_];
         assert_eq!(seen, with_patient, "each {type_} has its patient");
     }

@@ -47,12 +47,7 @@ impl<'t> From<Node<'t>> for Typed<'t> {
 }
 
 pub(super) fn parse<'t>(text: &'t str, elements: &Elements) -> Parsed<Node<'t>> {
-    let mut parser = Parser {
-        text,
-        at: 0,
-        depth: 0,
-        elements,
-    };
+    let mut parser = Parser { text, at: 0, depth: 0, elements };
     if text.len() > MAX_LENGTH {
         return Err(parser.error(Problem::TooLong));
     }
@@ -101,11 +96,7 @@ impl<'t> Parser<'t, '_> {
             return Ok(left);
         };
         let right = self.union(here)?;
-        let node = Node::Equal {
-            left: Box::new(left.node),
-            right: Box::new(right.node),
-            negated,
-        };
+        let node = Node::Equal { left: Box::new(left.node), right: Box::new(right.node), negated };
         Ok(node.into())
     }
 
@@ -139,11 +130,8 @@ impl<'t> Parser<'t, '_> {
         loop {
             if self.symbol(".") {
                 let name = self.name()?;
-                parsed = if self.symbol("(") {
-                    self.function(parsed, name)?
-                } else {
-                    self.member(parsed, name)
-                };
+                parsed =
+                    if self.symbol("(") { self.function(parsed, name)? } else { self.member(parsed, name) };
             } else if self.symbol("[") {
                 let number = self.number()?;
                 self.expect("]", "`]`")?;
@@ -170,20 +158,10 @@ impl<'t> Parser<'t, '_> {
         }
         // Types are written with a capital, members are not.
         if name.starts_with(|first: char| first.is_ascii_uppercase()) {
-            return Ok(Typed {
-                node: Node::Steps(Start::Type(name), Vec::new()),
-                at: Some(name.to_owned()),
-            });
+            return Ok(Typed { node: Node::Steps(Start::Type(name), Vec::new()), at: Some(name.to_owned()) });
         }
-        let from_here = Typed {
-            node: Node::Steps(Start::Here, Vec::new()),
-            at: here.map(str::to_owned),
-        };
-        if self.symbol("(") {
-            self.function(from_here, name)
-        } else {
-            Ok(self.member(from_here, name))
-        }
+        let from_here = Typed { node: Node::Steps(Start::Here, Vec::new()), at: here.map(str::to_owned) };
+        if self.symbol("(") { self.function(from_here, name) } else { Ok(self.member(from_here, name)) }
     }
 
     fn member(&self, of: Typed<'t>, name: &'t str) -> Typed<'t> {
@@ -193,10 +171,7 @@ impl<'t> Parser<'t, '_> {
             (Some(element), Some(key)) => known_member(element, name, key),
             _ => (Step::Member(name, None), None),
         };
-        Typed {
-            at,
-            ..extend(of, step)
-        }
+        Typed { at, ..extend(of, step) }
     }
 
     /// The rest of a call whose `name(` was read.
@@ -208,17 +183,13 @@ impl<'t> Parser<'t, '_> {
                 let type_name = self.name()?;
                 cast(of, type_name)
             }
-            "extension" => Typed {
-                at: Some("Extension".to_owned()),
-                ..extend(of, Step::Extension(self.quoted()?))
-            },
+            "extension" => {
+                Typed { at: Some("Extension".to_owned()), ..extend(of, Step::Extension(self.quoted()?)) }
+            }
             "where" => {
                 let test = self.expression(of.at.as_deref())?;
                 let at = of.at.clone();
-                Typed {
-                    at,
-                    ..extend(of, Step::Where(Box::new(test.node)))
-                }
+                Typed { at, ..extend(of, Step::Where(Box::new(test.node))) }
             }
             _ => return Err(self.error(Problem::UnknownFunction)),
         };
@@ -249,9 +220,7 @@ impl<'t> Parser<'t, '_> {
         self.expect("'", "a text in single quotes")?;
         // Spaces count from here on, so the text is taken as it stands.
         let rest = &self.text[self.at..];
-        let length = rest
-            .find('\'')
-            .ok_or_else(|| self.error(Problem::OpenText))?;
+        let length = rest.find('\'').ok_or_else(|| self.error(Problem::OpenText))?;
         if rest[..length].contains('\\') {
             return Err(self.error(Problem::Escape));
         }
@@ -260,11 +229,7 @@ impl<'t> Parser<'t, '_> {
     }
 
     fn expect(&mut self, symbol: &str, said: &'static str) -> Parsed<()> {
-        if self.symbol(symbol) {
-            Ok(())
-        } else {
-            Err(self.error(Problem::Expected(said)))
-        }
+        if self.symbol(symbol) { Ok(()) } else { Err(self.error(Problem::Expected(said))) }
     }
 
     fn symbol(&mut self, symbol: &str) -> bool {
@@ -296,17 +261,12 @@ impl<'t> Parser<'t, '_> {
     }
 
     fn error(&self, problem: Problem) -> PathError {
-        PathError {
-            at: self.at,
-            problem,
-        }
+        PathError { at: self.at, problem }
     }
 }
 
 fn word_length(text: &str) -> usize {
-    text.bytes()
-        .take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-        .count()
+    text.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count()
 }
 
 fn known_member<'t>(element: &Element, name: &'t str, key: String) -> (Step<'t>, Option<String>) {
@@ -355,8 +315,5 @@ fn cast<'t>(mut of: Typed<'t>, name: &'t str) -> Typed<'t> {
     } else {
         of = extend(of, Step::Cast(name));
     }
-    Typed {
-        at: Some(name.to_owned()),
-        ..of
-    }
+    Typed { at: Some(name.to_owned()), ..of }
 }

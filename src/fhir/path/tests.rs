@@ -29,25 +29,17 @@ fn elements() -> Elements {
 fn found(expression: &str, resource: &Value) -> Vec<(Value, Option<String>)> {
     let path = Path::parse(expression, &elements()).expect("it parses");
     let found = path.eval(resource).into_iter();
-    found
-        .map(|it| (it.value.clone(), it.type_.map(str::to_owned)))
-        .collect()
+    found.map(|it| (it.value.clone(), it.type_.map(str::to_owned))).collect()
 }
 
 fn values(expression: &str, resource: &Value) -> Vec<Value> {
-    found(expression, resource)
-        .into_iter()
-        .map(|(value, _)| value)
-        .collect()
+    found(expression, resource).into_iter().map(|(value, _)| value).collect()
 }
 
 #[test]
 fn members_are_followed_through_lists_and_unions() {
     let it = json!({"resourceType": "Patient", "a": [{"b": [1, null]}, {"b": 2}], "c": 3});
-    assert_eq!(
-        values("Patient.a.b | Patient.c", &it),
-        [json!(1), json!(2), json!(3)]
-    );
+    assert_eq!(values("Patient.a.b | Patient.c", &it), [json!(1), json!(2), json!(3)]);
     assert_eq!(values("Patient.a[1].b", &it), [json!(2)]);
     assert_eq!(values("Group.a", &it), [] as [Value; 0]);
     assert_eq!(values("Resource.c", &it), [json!(3)]);
@@ -65,24 +57,11 @@ fn a_choice_is_found_under_its_json_name_with_its_type() {
     ] {
         assert_eq!(found(expression, &quantity), expected, "{expression}");
     }
-    assert_eq!(
-        values("(Observation.value as dateTime)", &quantity),
-        [] as [Value; 0]
-    );
-    assert_eq!(
-        values("(Observation.value as Quantity).value", &quantity),
-        [json!(1)]
-    );
-    assert_eq!(
-        values("Observation.value is Quantity", &quantity),
-        [json!(true)]
-    );
-    let component =
-        json!({"resourceType": "Observation", "component": [{"valueDateTime": "2020"}]});
-    assert_eq!(
-        values("Observation.component.value", &component),
-        [json!("2020")]
-    );
+    assert_eq!(values("(Observation.value as dateTime)", &quantity), [] as [Value; 0]);
+    assert_eq!(values("(Observation.value as Quantity).value", &quantity), [json!(1)]);
+    assert_eq!(values("Observation.value is Quantity", &quantity), [json!(true)]);
+    let component = json!({"resourceType": "Observation", "component": [{"valueDateTime": "2020"}]});
+    assert_eq!(values("Observation.component.value", &component), [json!("2020")]);
 }
 
 #[test]
@@ -90,18 +69,9 @@ fn where_filters_by_what_is_in_it() {
     let it = json!({"resourceType": "Patient", "telecom": [
         {"system": "phone", "value": "1"}, {"system": "email", "value": "2"}, {"value": "3"},
     ]});
-    assert_eq!(
-        values("Patient.telecom.where(system = 'email').value", &it),
-        [json!("2")]
-    );
-    assert_eq!(
-        values("Patient.telecom.where(system != 'email').value", &it),
-        [json!("1")]
-    );
-    assert_eq!(
-        values("Patient.telecom.where(system.exists()).value", &it).len(),
-        2
-    );
+    assert_eq!(values("Patient.telecom.where(system = 'email').value", &it), [json!("2")]);
+    assert_eq!(values("Patient.telecom.where(system != 'email').value", &it), [json!("1")]);
+    assert_eq!(values("Patient.telecom.where(system.exists()).value", &it).len(), 2);
 }
 
 #[test]
@@ -120,10 +90,7 @@ fn extensions_are_found_by_url_in_both_ways() {
     ]});
     let expected = [(json!({"code": "x"}), Some("Coding".to_owned()))];
     assert_eq!(found("Observation.extension('a').value", &it), expected);
-    assert_eq!(
-        found("Observation.extension.where(url = 'a').value", &it),
-        expected
-    );
+    assert_eq!(found("Observation.extension.where(url = 'a').value", &it), expected);
 }
 
 #[test]
@@ -174,10 +141,7 @@ fn types_found<'t>(node: &Node<'t>, out: &mut Vec<&'t str>) {
             match (steps.iter().rev().find(narrows), start) {
                 (Some(Step::Member(_, type_)), _) => out.push(type_.unwrap_or("?")),
                 (Some(Step::Choice(names)), _) => {
-                    assert!(
-                        !names.is_empty(),
-                        "a cast to a type that the choice has not"
-                    );
+                    assert!(!names.is_empty(), "a cast to a type that the choice has not");
                     out.extend(names.iter().map(|(_, type_)| *type_));
                 }
                 (Some(Step::Cast(type_)), _) => out.push(type_),
@@ -191,10 +155,7 @@ fn types_found<'t>(node: &Node<'t>, out: &mut Vec<&'t str>) {
 
 /// What the index can make of each kind of parameter: see `index.rs`.
 const INDEXED: [(Kind, &str); 7] = [
-    (
-        Kind::Token,
-        "Coding CodeableConcept Identifier ContactPoint code boolean string id uri",
-    ),
+    (Kind::Token, "Coding CodeableConcept Identifier ContactPoint code boolean string id uri"),
     (Kind::String, "string markdown HumanName Address"),
     (Kind::Date, "date dateTime instant Period Timing"),
     (Kind::Reference, "Reference canonical uri Resource"),
@@ -204,11 +165,8 @@ const INDEXED: [(Kind, &str); 7] = [
 ];
 
 /// What it cannot, and rightly: other forms of a choice, and data that has no one value.
-const PASSED_OVER: [(Kind, &str); 3] = [
-    (Kind::Date, "Age Range string"),
-    (Kind::Reference, "Attachment"),
-    (Kind::Quantity, "SampledData"),
-];
+const PASSED_OVER: [(Kind, &str); 3] =
+    [(Kind::Date, "Age Range string"), (Kind::Reference, "Attachment"), (Kind::Quantity, "SampledData")];
 
 #[test]
 fn every_expression_of_the_tables_leads_to_types_that_are_indexed() {
@@ -220,9 +178,9 @@ fn every_expression_of_the_tables_leads_to_types_that_are_indexed() {
             types_found(&path.0, &mut types);
             let mut lists = INDEXED.iter().chain(&PASSED_OVER);
             for type_ in types {
-                let known = lists.clone().any(|(kind, list)| {
-                    *kind == param.kind && list.split(' ').any(|it| it == type_)
-                });
+                let known = lists
+                    .clone()
+                    .any(|(kind, list)| *kind == param.kind && list.split(' ').any(|it| it == type_));
                 assert!(known, "{}.{} finds {type_}", param.base, param.code);
             }
             assert!(lists.any(|(kind, _)| *kind == param.kind));

@@ -29,18 +29,9 @@ pub fn criterion(
     context: Context<'_>,
 ) -> Result<Criterion, QueryError> {
     if name.len() > MAX_NAME {
-        return Err(QueryError::new(
-            name,
-            "the name is too long",
-            "follow fewer references",
-        ));
+        return Err(QueryError::new(name, "the name is too long", "follow fewer references"));
     }
-    let mut reader = Reader {
-        name,
-        value,
-        context,
-        branches: 0,
-    };
+    let mut reader = Reader { name, value, context, branches: 0 };
     reader.criterion(type_, name, 0)
 }
 
@@ -55,12 +46,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// `links` counts the references followed so far, which limits the recursion.
-    fn criterion(
-        &mut self,
-        type_: &str,
-        name: &str,
-        links: usize,
-    ) -> Result<Criterion, QueryError> {
+    fn criterion(&mut self, type_: &str, name: &str, links: usize) -> Result<Criterion, QueryError> {
         if links > MAX_LINKS {
             let wrong = format!("it follows more than {MAX_LINKS} references");
             return Err(self.error(wrong, "follow fewer").of_kind(Issue::TooCostly));
@@ -74,47 +60,27 @@ impl Reader<'_> {
         let (param, modifier) = self.param(type_, name)?;
         let modifier = modifier.map(|it| self.modifier(param, it)).transpose()?;
         let any = self.operands(param, modifier)?;
-        Ok(Criterion {
-            param,
-            modifier,
-            any,
-        })
+        Ok(Criterion { param, modifier, any })
     }
 
     /// `subject:Patient.name`, or `subject.name`, which may lead to each type that has a `name`.
-    fn chain(
-        &mut self,
-        type_: &str,
-        link: &str,
-        rest: &str,
-        links: usize,
-    ) -> Result<Criterion, QueryError> {
+    fn chain(&mut self, type_: &str, link: &str, rest: &str, links: usize) -> Result<Criterion, QueryError> {
         let (param, target) = self.param(type_, link)?;
         if param.kind != Kind::Reference {
-            return Err(self.error(
-                format!("{link} is not a reference"),
-                "name a reference before the dot",
-            ));
+            return Err(self.error(format!("{link} is not a reference"), "name a reference before the dot"));
         }
         let next = rest.split([':', '.']).next().unwrap_or(rest);
         let targets: Vec<&'static str> = match target {
             Some(name) => vec![self.target(param, name)?],
             None => {
                 let targets = param.targets().iter().copied();
-                let has_next =
-                    |type_: &&str| next == "_has" || definitions::param(type_, next).is_some();
+                let has_next = |type_: &&str| next == "_has" || definitions::param(type_, next).is_some();
                 targets.filter(has_next).collect()
             }
         };
         if targets.is_empty() {
-            let wrong = format!(
-                "nothing that {link} refers to has a parameter {}",
-                shortened(next)
-            );
-            return Err(self.error(
-                wrong,
-                "see the CapabilityStatement for each type's parameters",
-            ));
+            let wrong = format!("nothing that {link} refers to has a parameter {}", shortened(next));
+            return Err(self.error(wrong, "see the CapabilityStatement for each type's parameters"));
         }
         let mut any = Vec::with_capacity(targets.len());
         for type_ in targets {
@@ -127,19 +93,14 @@ impl Reader<'_> {
             let criterion = Box::new(self.criterion(type_, rest, links + 1)?);
             any.push(Operand::Chain(Chain { type_, criterion }));
         }
-        Ok(Criterion {
-            param,
-            modifier: None,
-            any,
-        })
+        Ok(Criterion { param, modifier: None, any })
     }
 
     /// What follows `_has:` is `Observation:patient:code`.
     fn has(&mut self, text: &str, links: usize) -> Result<Criterion, QueryError> {
         const FORM: &str = "send it as `_has:Observation:patient:code=…`";
         let mut parts = text.splitn(3, ':');
-        let (Some(name), Some(link), Some(rest)) = (parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(name), Some(link), Some(rest)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(self.error("its form is not known", FORM));
         };
         let Some(type_) = definitions::type_named(name) else {
@@ -150,19 +111,11 @@ impl Reader<'_> {
             return Err(self.error(format!("{link} is not a reference"), FORM));
         }
         let criterion = Box::new(self.criterion(type_, rest, links + 1)?);
-        Ok(Criterion {
-            param,
-            modifier: None,
-            any: vec![Operand::Has(Chain { type_, criterion })],
-        })
+        Ok(Criterion { param, modifier: None, any: vec![Operand::Has(Chain { type_, criterion })] })
     }
 
     /// The parameter of this name, and the modifier behind its colon.
-    fn param<'n>(
-        &self,
-        type_: &str,
-        name: &'n str,
-    ) -> Result<(&'static Param, Option<&'n str>), QueryError> {
+    fn param<'n>(&self, type_: &str, name: &'n str) -> Result<(&'static Param, Option<&'n str>), QueryError> {
         let (code, modifier) = match name.split_once(':') {
             Some((code, modifier)) => (code, Some(modifier)),
             None => (name, None),
@@ -208,11 +161,7 @@ impl Reader<'_> {
         })
     }
 
-    fn operands(
-        &self,
-        param: &Param,
-        modifier: Option<Modifier>,
-    ) -> Result<Vec<Operand>, QueryError> {
+    fn operands(&self, param: &Param, modifier: Option<Modifier>) -> Result<Vec<Operand>, QueryError> {
         let form = match modifier {
             Some(Modifier::Missing) => "send `true` or `false`",
             Some(Modifier::Identifier) => operand::form_of(Kind::Token),
@@ -222,15 +171,11 @@ impl Reader<'_> {
         for text in operand::split(self.value, ',') {
             if any.len() == MAX_OPERANDS {
                 let wrong = format!("it has more than {MAX_OPERANDS} values");
-                return Err(self
-                    .error(wrong, "search in steps")
-                    .of_kind(Issue::TooCostly));
+                return Err(self.error(wrong, "search in steps").of_kind(Issue::TooCostly));
             }
             if text.len() > MAX_VALUE {
                 let wrong = format!("a value is longer than {MAX_VALUE} bytes");
-                return Err(self
-                    .error(wrong, "send a shorter one")
-                    .of_kind(Issue::TooCostly));
+                return Err(self.error(wrong, "send a shorter one").of_kind(Issue::TooCostly));
             }
             if text.is_empty() {
                 return Err(self.error("a value is empty", form));

@@ -46,11 +46,8 @@ pub struct Include {
     pub target: Option<&'static str>,
 }
 
-const TOTALS: [(&str, TotalMode); 3] = [
-    ("none", TotalMode::None),
-    ("estimate", TotalMode::Estimate),
-    ("accurate", TotalMode::Accurate),
-];
+const TOTALS: [(&str, TotalMode); 3] =
+    [("none", TotalMode::None), ("estimate", TotalMode::Estimate), ("accurate", TotalMode::Accurate)];
 
 const SUMMARIES: [(&str, SummaryMode); 5] = [
     ("false", SummaryMode::Whole),
@@ -77,17 +74,12 @@ pub(super) fn read(
         // What the answer is written in is not the search's concern.
         "_format" | "_pretty" => {}
         "_count" => {
-            let count = value
-                .parse()
-                .map_err(|_| error("it is not a number", "send a whole number"))?;
+            let count = value.parse().map_err(|_| error("it is not a number", "send a whole number"))?;
             once(&mut query.count, count, name)?;
         }
         "_cursor" if value.len() <= MAX_TEXT => once(&mut query.cursor, value.to_owned(), name)?,
         "_cursor" => {
-            return Err(error(
-                "it is too long",
-                "follow the links of the answer before",
-            ));
+            return Err(error("it is too long", "follow the links of the answer before"));
         }
         "_total" => query.total = one_of(&TOTALS, name, value)?,
         "_summary" => query.summary = one_of(&SUMMARIES, name, value)?,
@@ -95,10 +87,7 @@ pub(super) fn read(
             for element in listed(name, value)? {
                 let plain = element.bytes().all(|byte| byte.is_ascii_alphanumeric());
                 if !plain || element.is_empty() || element.len() > MAX_TEXT {
-                    return Err(error(
-                        "that is no element",
-                        "send names like `status,subject`",
-                    ));
+                    return Err(error("that is no element", "send names like `status,subject`"));
                 }
                 query.elements.push(element.to_owned());
             }
@@ -112,10 +101,7 @@ pub(super) fn read(
             query.includes.push(include(type_, name, value)?);
         }
         _ if name.starts_with("_include:") || name.starts_with("_revinclude:") => {
-            let error = error(
-                "this modifier is not supported",
-                "leave it out or send :iterate",
-            );
+            let error = error("this modifier is not supported", "leave it out or send :iterate");
             return Err(error.of_kind(Issue::NotSupported));
         }
         _ => return Ok(false),
@@ -192,11 +178,5 @@ fn include(type_: &'static str, name: &str, value: &str) -> Result<Include, Quer
             Some(param.ok_or_else(wrong)?)
         }
     };
-    Ok(Include {
-        reverse,
-        iterate,
-        source,
-        param,
-        target: target.map(known_type).transpose()?,
-    })
+    Ok(Include { reverse, iterate, source, param, target: target.map(known_type).transpose()? })
 }

@@ -8,14 +8,8 @@ use super::*;
 use crate::fhir::entries;
 use crate::fhir::matching::Meta;
 
-const CONTEXT: Context<'static> = Context {
-    base: "https://ehr.example/fhir",
-    now_ms: 0,
-};
-const META: Meta<'static> = Meta {
-    id: "o1",
-    updated_ms: 86_400_000,
-};
+const CONTEXT: Context<'static> = Context { base: "https://ehr.example/fhir", now_ms: 0 };
+const META: Meta<'static> = Meta { id: "o1", updated_ms: 86_400_000 };
 
 fn ask(type_: &'static str, pairs: &[(&str, &str)]) -> Result<Query, QueryError> {
     parse(type_, pairs.iter().copied(), CONTEXT)
@@ -29,11 +23,9 @@ fn refused(type_: &'static str, name: &str, value: &str) -> QueryError {
 }
 
 fn finds(resource: &Value, name: &str, value: &str) -> bool {
-    let type_ = resource["resourceType"]
-        .as_str()
-        .and_then(definitions::type_named);
+    let type_ = resource["resourceType"].as_str().and_then(definitions::type_named);
     let criterion = criterion(type_.expect("a type"), name, value, CONTEXT).expect("a criterion");
-    matches(&criterion, &index::entries(resource, CONTEXT.base), META)
+    matches(&criterion, &entries::entries(resource, CONTEXT.base), META)
 }
 
 fn observation() -> Value {
@@ -109,12 +101,9 @@ fn dates_are_compared_as_spans() {
         assert_eq!(finds(&it, "date", value), found, "{value}");
     }
     let whole = json!({"resourceType": "Patient", "birthDate": "1980-05-06"});
-    for (value, found) in [
-        ("1980", true),
-        ("1980-05", true),
-        ("1980-05-06", true),
-        ("1980-05-06T10:00Z", false),
-    ] {
+    for (value, found) in
+        [("1980", true), ("1980-05", true), ("1980-05-06", true), ("1980-05-06T10:00Z", false)]
+    {
         assert_eq!(finds(&whole, "birthdate", value), found, "{value}");
     }
 }
@@ -175,14 +164,7 @@ fn id_and_last_updated_are_asked_of_the_stored_row() {
 
 #[test]
 fn repetition_is_and_and_comma_is_or() {
-    let query = ask(
-        "Observation",
-        &[
-            ("date", "ge2019"),
-            ("date", "le2020"),
-            ("status", "final,amended"),
-        ],
-    );
+    let query = ask("Observation", &[("date", "ge2019"), ("date", "le2020"), ("status", "final,amended")]);
     let query = query.expect("a query");
     assert_eq!(query.criteria.len(), 3);
     assert_eq!(query.criteria[2].any.len(), 2);
@@ -190,13 +172,7 @@ fn repetition_is_and_and_comma_is_or() {
 
 #[test]
 fn a_chain_leads_to_each_type_that_has_the_parameter() {
-    let query = ask(
-        "Observation",
-        &[
-            ("subject.name", "ann"),
-            ("subject:Patient.organization.name", "x"),
-        ],
-    );
+    let query = ask("Observation", &[("subject.name", "ann"), ("subject:Patient.organization.name", "x")]);
     let criteria = query.expect("a query").criteria;
     let types = |criterion: &Criterion| -> Vec<&str> {
         let any = criterion.any.iter();
@@ -209,48 +185,26 @@ fn a_chain_leads_to_each_type_that_has_the_parameter() {
     assert_eq!(types(&criteria[0]), ["Location", "Patient"]);
     assert_eq!(types(&criteria[1]), ["Patient"]);
     assert!(criteria[0].is_chained());
-    assert!(!matches(
-        &criteria[0],
-        &index::entries(&observation(), CONTEXT.base),
-        META
-    ));
+    assert!(!matches(&criteria[0], &entries::entries(&observation(), CONTEXT.base), META));
 }
 
 #[test]
 fn has_names_the_type_that_refers_here() {
-    let query = ask(
-        "Patient",
-        &[("_has:Observation:patient:code", "loinc|8867-4")],
-    );
+    let query = ask("Patient", &[("_has:Observation:patient:code", "loinc|8867-4")]);
     let criteria = query.expect("a query").criteria;
-    assert_eq!(
-        (criteria[0].param.base, criteria[0].param.code),
-        ("Observation", "patient")
-    );
+    assert_eq!((criteria[0].param.base, criteria[0].param.code), ("Observation", "patient"));
     let Operand::Has(chain) = &criteria[0].any[0] else {
         panic!("it is a has");
     };
-    assert_eq!(
-        (chain.type_, chain.criterion.param.code),
-        ("Observation", "code")
-    );
-    assert!(
-        ask(
-            "Patient",
-            &[("_has:Observation:patient:_has:AuditEvent:entity:agent", "x")]
-        )
-        .is_ok()
-    );
+    assert_eq!((chain.type_, chain.criterion.param.code), ("Observation", "code"));
+    assert!(ask("Patient", &[("_has:Observation:patient:_has:AuditEvent:entity:agent", "x")]).is_ok());
 }
 
 #[test]
 fn links_have_a_limit_and_so_have_the_types_they_lead_to() {
     let deep = "subject:Patient.link:Patient.link:Patient.link:Patient.name";
     assert_eq!(refused("Observation", deep, "x").issue, Issue::TooCostly);
-    assert_eq!(
-        refused("Observation", "focus._id", "x").issue,
-        Issue::TooCostly
-    );
+    assert_eq!(refused("Observation", "focus._id", "x").issue, Issue::TooCostly);
 }
 
 #[test]
@@ -287,10 +241,7 @@ fn what_would_widen_the_result_is_refused() {
     ] {
         let error = refused("Observation", name, value);
         assert_eq!(error.parameter, name);
-        assert!(
-            !error.wrong.is_empty() && !error.instead.is_empty(),
-            "{error}"
-        );
+        assert!(!error.wrong.is_empty() && !error.instead.is_empty(), "{error}");
     }
 }
 
@@ -309,12 +260,7 @@ fn an_error_says_what_was_wrong_and_what_to_send() {
 fn unknown_parameters_are_named_with_a_reason() {
     let query = ask(
         "Observation",
-        &[
-            ("nonsense", "1"),
-            ("code-value-quantity", "1"),
-            ("_text", "x"),
-            ("_sort", "-date,foo"),
-        ],
+        &[("nonsense", "1"), ("code-value-quantity", "1"), ("_text", "x"), ("_sort", "-date,foo")],
     );
     let query = query.expect("a query");
     let names: Vec<&str> = query.unknown.iter().map(|it| it.name.as_str()).collect();
@@ -346,16 +292,9 @@ fn the_form_of_the_answer_is_read() {
     assert_eq!(query.summary, SummaryMode::Count);
     assert_eq!(query.elements, ["status", "subject"]);
     assert_eq!(query.cursor.as_deref(), Some("abc"));
-    let told: Vec<_> = query
-        .includes
-        .iter()
-        .map(|it| (it.reverse, it.iterate, it.source))
-        .collect();
-    let expected = [
-        (false, false, "MedicationRequest"),
-        (false, true, "Medication"),
-        (true, false, "Provenance"),
-    ];
+    let told: Vec<_> = query.includes.iter().map(|it| (it.reverse, it.iterate, it.source)).collect();
+    let expected =
+        [(false, false, "MedicationRequest"), (false, true, "Medication"), (true, false, "Provenance")];
     assert_eq!(told, expected);
     assert_eq!(query.includes[1].target, Some("Organization"));
 }
@@ -364,20 +303,11 @@ fn the_form_of_the_answer_is_read() {
 fn there_are_limits_to_everything() {
     let many: Vec<(&str, &str)> = vec![("code", "x"); MAX_CRITERIA + 1];
     assert!(ask("Observation", &many[1..]).is_ok());
-    assert_eq!(
-        ask("Observation", &many).err().map(|it| it.issue),
-        Some(Issue::TooCostly)
-    );
+    assert_eq!(ask("Observation", &many).err().map(|it| it.issue), Some(Issue::TooCostly));
     let values = |count: usize| vec!["x"; count].join(",");
     assert!(ask("Observation", &[("code", &values(MAX_OPERANDS))]).is_ok());
-    assert_eq!(
-        refused("Observation", "code", &values(MAX_OPERANDS + 1)).issue,
-        Issue::TooCostly
-    );
-    assert_eq!(
-        refused("Observation", "code", &"x".repeat(MAX_VALUE + 1)).issue,
-        Issue::TooCostly
-    );
+    assert_eq!(refused("Observation", "code", &values(MAX_OPERANDS + 1)).issue, Issue::TooCostly);
+    assert_eq!(refused("Observation", "code", &"x".repeat(MAX_VALUE + 1)).issue, Issue::TooCostly);
 }
 
 proptest! {
@@ -396,7 +326,7 @@ proptest! {
         let it = observation();
         let ask = |name| criterion("Observation", name, &value, CONTEXT);
         if let (Ok(is), Ok(not)) = (ask("code"), ask("code:not")) {
-            let entries = index::entries(&it, CONTEXT.base);
+            let entries = entries::entries(&it, CONTEXT.base);
             prop_assert_ne!(matches(&is, &entries, META), matches(&not, &entries, META));
         }
     }

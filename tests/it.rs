@@ -1,0 +1,7 @@
+//! Every integration test, in one binary: over real HTTP, at a frozen clock, with seeded chance.
+
+mod kit;
+
+mod attacks;
+mod house;
+mod launch;
