@@ -59,6 +59,21 @@ CREATE TABLE client_secrets (
     PRIMARY KEY (client, hash)
 ) STRICT;
 
+-- The web origins of an app's redirect and launch URIs, for CORS.
+CREATE TABLE client_origins (
+    origin TEXT NOT NULL,
+    client TEXT NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    PRIMARY KEY (origin, client)
+) STRICT, WITHOUT ROWID;
+
+-- The browsers in which an app's developer manages it.
+CREATE TABLE client_managers (
+    client TEXT NOT NULL REFERENCES clients (id) ON DELETE CASCADE,
+    browser_hash TEXT NOT NULL,
+    PRIMARY KEY (client, browser_hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX client_managers_by_browser ON client_managers (browser_hash);
+
 -- Authorization requests that passed the checks. `browser_hash` is set by the first visit.
 CREATE TABLE requests (
     id TEXT PRIMARY KEY,

@@ -17,6 +17,10 @@ const MOST_QUEUED: usize = 50_000;
 pub enum Kind {
     /// An app was registered.
     AppRegistered,
+    /// An app's metadata or secret was changed.
+    AppChanged,
+    /// An app was deleted.
+    AppDeleted,
     /// Somebody signed in, or tried to.
     SignIn,
     /// A person answered an app's request.
@@ -39,6 +43,8 @@ impl Kind {
     fn as_str(self) -> &'static str {
         match self {
             Kind::AppRegistered => "app_registered",
+            Kind::AppChanged => "app_changed",
+            Kind::AppDeleted => "app_deleted",
             Kind::SignIn => "sign_in",
             Kind::Consent => "consent",
             Kind::CodeExchanged => "code_exchanged",

@@ -85,9 +85,12 @@ pub mod store {
 /// What browsers are shown.
 pub mod web {
     pub mod answer; // page: a Problem as JSON, OperationOutcome or redirect
+    pub mod app_form; // page: the form an app is registered and changed by
+    pub mod apps; // page: a developer's apps
     pub mod browser; // page: who is at the other end: cookies, session, form tokens
     pub mod choose; // page: whose record?
     pub mod consent; // page: may the app have this?
+    pub mod cors; // page: which origins may read which answers
     pub mod home; // page: what this server is
     pub mod login; // page: who are you?
     pub mod page; // page: headers, frame, and the page for a problem

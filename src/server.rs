@@ -19,7 +19,7 @@ use crate::oauth::{authorize, metadata, register, token};
 use crate::params;
 use crate::sandbox::people;
 use crate::store::db::{DbError, Store, Verdict};
-use crate::web::{home, steps};
+use crate::web::{apps, cors, home, steps};
 
 /// The largest body read anywhere, bytes.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -168,6 +168,12 @@ pub fn routes(app: App) -> Router {
         .route("/", get(home::show))
         .route("/static/{file}", get(home::file))
         .route("/oauth/authorize/{id}", get(steps::show).post(steps::submit))
+        .route("/apps", get(apps::list))
+        .route("/apps/new", get(apps::new).post(apps::register))
+        .route("/apps/{client_id}", get(apps::show))
+        .route("/apps/{client_id}/edit", get(apps::edit).post(apps::save))
+        .route("/apps/{client_id}/secret", get(apps::confirm_secret).post(apps::new_secret))
+        .route("/apps/{client_id}/delete", get(apps::confirm_delete).post(apps::delete))
         // For operations
         .route("/healthz", get(|| async { "ok" }));
     if app.policy.open_twin {
@@ -179,6 +185,7 @@ pub fn routes(app: App) -> Router {
     routes
         .fallback(any(home::nothing))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), cors::layer))
         .layer(CatchPanicLayer::new())
         .with_state(app)
 }

@@ -20,6 +20,7 @@ use crate::events::{Event, Kind};
 use crate::oauth::access_token::Bearer;
 use crate::oauth::params::Params;
 use crate::web::answer::{self, fhir_json};
+use crate::web::cors::AnswerFor;
 
 /// Who asks: somebody with a token, or anybody at the open twin.
 enum Caller {
@@ -204,6 +205,14 @@ impl Caller {
         }
     }
 
+    /// An answer that only pages of the caller's own app may read.
+    fn own(&self, mut answer: Response) -> Response {
+        if let Caller::Bearer(bearer) = self {
+            answer.extensions_mut().insert(AnswerFor(bearer.client.id.clone()));
+        }
+        answer
+    }
+
     /// The base its answers speak of, and the path under it is the same.
     fn base(&self, server: &Server) -> String {
         match self {
@@ -274,7 +283,7 @@ fn read_as(app: &App, caller: &Caller, resource_type: &str, id: &str) -> Answer 
             not_found(format!("there is no {resource_type}/{shown} that this request may read")).into()
         );
     };
-    let mut answer = fhir_json(StatusCode::OK, resource.json);
+    let mut answer = caller.own(fhir_json(StatusCode::OK, resource.json));
     let headers = answer.headers_mut();
     if let Ok(tag) = format!("W/\"{}\"", resource.version).parse() {
         headers.insert(header::ETAG, tag);
@@ -336,7 +345,7 @@ async fn search_as(
             .await?
     };
     caller.record(app, Kind::Search, resource_type, None, true)?;
-    Ok(fhir_json(StatusCode::OK, found?))
+    Ok(caller.own(fhir_json(StatusCode::OK, found?)))
 }
 
 /// `Prefer: handling=strict`: a parameter without effect is an error, not a warning.

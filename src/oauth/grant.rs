@@ -98,6 +98,15 @@ impl Grant {
         .map(drop)
     }
 
+    /// Ends everything an app was granted.
+    pub fn end_all_of(tx: &Tx<'_>, client: &str, now: Millis, why: &str) -> Result<(), DbError> {
+        tx.execute(
+            "UPDATE grants SET ended_ms = $2, ended_why = $3 WHERE client = $1 AND ended_ms IS NULL",
+            params![client, now, why],
+        )
+        .map(drop)
+    }
+
     /// What was granted.
     pub fn scopes(&self) -> Vec<Scope> {
         Scope::list(&self.scope)

@@ -6,13 +6,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::client::{Client, Metadata};
+use super::client;
 use super::registration;
-use crate::app::{App, Server};
-use crate::crypto::Secret;
+use crate::app::App;
 use crate::error::{Code, Problem, forbidden, invalid_client_metadata};
-use crate::events::{Event, Kind};
-use crate::store::db::{DbError, Verdict};
 use crate::web::answer;
 
 /// The endpoint.
@@ -38,39 +35,6 @@ async fn register(app: &App, headers: &HeaderMap, body: &Bytes) -> Result<Map<St
         return Err(invalid_client_metadata("the body must be a JSON object of client metadata"));
     };
     let metadata = registration::check(&sent, &app.policy).map_err(|e| registration::problem(&e))?;
-    let registered = keep(app, metadata).await?;
+    let registered = client::register(&app.store, metadata, app.now(), &app.chance).await?;
     Ok(registered.client.registration(registered.secret))
-}
-
-/// A new app, with what is shown of it this once.
-pub struct Registered {
-    /// The app.
-    pub client: Client,
-    /// Its secret, if it has one.
-    pub secret: Option<Secret>,
-    /// What its developer manages it with.
-    pub manage: Secret,
-}
-
-/// Gives an app its id and secrets and keeps it.
-pub async fn keep(server: &Server, metadata: Metadata) -> Result<Registered, DbError> {
-    let now = server.now();
-    let client = Client { id: server.chance.id(), metadata, created: now };
-    let secret =
-        client.metadata.token_endpoint_auth_method.has_secret().then(|| Secret::new("", &server.chance));
-    let manage = Secret::new("hg_manage_", &server.chance);
-    let (kept, secret_hash, manage_hash) =
-        (client.clone(), secret.as_ref().map(Secret::hashed), manage.hashed());
-    server
-        .store
-        .write(move |tx| {
-            kept.insert(tx, &manage_hash)?;
-            if let Some(hash) = secret_hash {
-                kept.add_secret(tx, &hash, now)?;
-            }
-            Event::new(Kind::AppRegistered, now).client(kept.id.clone()).insert(tx)?;
-            Ok(Verdict::Commit(()))
-        })
-        .await?;
-    Ok(Registered { client, secret, manage })
 }

@@ -29,6 +29,7 @@ use crate::oidc::id_token;
 use crate::smart::scope::{Meaning, Scope};
 use crate::store::db::{DbError, Tx, Verdict};
 use crate::web::answer;
+use crate::web::cors::AnswerFor;
 
 /// The endpoint.
 pub async fn post(
@@ -38,7 +39,11 @@ pub async fn post(
     body: Bytes,
 ) -> Response {
     match exchange(&app, query.as_deref(), &headers, &body).await {
-        Ok(body) => answer::private_json(StatusCode::OK, &body),
+        Ok((client, body)) => {
+            let mut answer = answer::private_json(StatusCode::OK, &body);
+            answer.extensions_mut().insert(AnswerFor(client));
+            answer
+        }
         Err(problem) => answer::oauth(&problem),
     }
 }
@@ -79,7 +84,7 @@ async fn exchange(
     query: Option<&str>,
     headers: &HeaderMap,
     body: &Bytes,
-) -> Result<Value, Problem> {
+) -> Result<(String, Value), Problem> {
     let params = form(query, headers, body)?;
     let grant_type = params.one("grant_type")?.ok_or_else(|| {
         invalid_request("`grant_type` is missing; to exchange a code send `grant_type=authorization_code`")
@@ -107,10 +112,12 @@ async fn exchange(
             format!("the app is not registered for the grant type `{grant_type}`"),
         ));
     }
-    match known {
+    let id = client.id.clone();
+    let answer = match known {
         GrantType::AuthorizationCode => exchange_code(app, client, &params).await,
         GrantType::RefreshToken => exchange_refresh(app, client, &params).await,
-    }
+    };
+    Ok((id, answer?))
 }
 
 /// A code as the app presents it.

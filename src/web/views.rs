@@ -363,14 +363,10 @@ pub struct AppForm {
     pub resources: Vec<ResourceRow>,
     /// Whether the rare settings start unfolded: when one is set, or wrong.
     pub advanced_open: bool,
-    pub jwks: String,
-    pub jwks_uri: String,
     pub access_token_life: String,
     pub logo_uri: String,
     pub application_types: Vec<Choice>,
     pub algorithms: Vec<Choice>,
-    /// `sign_in_only`, `no_pkce`, `introspect`: those this server offers.
-    pub exceptions: Vec<NamedChoice>,
 }
 
 impl AppForm {
@@ -401,12 +397,6 @@ pub struct ScopeBox {
     pub ticked: bool,
 }
 
-#[derive(Clone)]
-pub struct NamedChoice {
-    pub name: String,
-    pub choice: Choice,
-}
-
 #[derive(Clone, Template)]
 #[template(path = "app_detail.html")]
 pub struct AppDetail {
@@ -422,6 +412,8 @@ pub struct AppDetail {
     pub launch: Option<Launch>,
     pub facts: Vec<Fact>,
     pub edit: String,
+    /// Where a new secret is made, for an app that has one.
+    pub new_secret: Option<String>,
     pub delete: String,
 }
 
