@@ -27,7 +27,7 @@ pub mod oauth {
     pub mod params; // pure: a request's parameters, once
     pub mod refresh; // noun: rotation, the grace rule, reuse
     pub mod register; // endpoint: /oauth/register
-    pub mod registration; // pure: what an app may register
+    pub mod registration; // noun: what an app may register
     pub mod request; // noun: authorization requests on their way
     pub mod step; // noun: what a person must do next
     pub mod token; // endpoint: /oauth/token

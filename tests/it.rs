@@ -4,4 +4,7 @@ mod kit;
 
 mod attacks;
 mod house;
+mod import;
 mod launch;
+mod relying_party;
+mod restart;

@@ -429,3 +429,29 @@ pub fn claims(jwt: &Value) -> Value {
 pub fn access(token: &Value) -> &str {
     token["access_token"].as_str().expect("an access token")
 }
+
+/// The shared bundles of real data, or none: then the test named is counted as skipped.
+pub fn synthea(test: &str) -> Option<Vec<std::path::PathBuf>> {
+    let folder = std::env::var("SYNTHEA").unwrap_or_else(|_| "../shared/data/synthea-r4".into());
+    let Ok(entries) = std::fs::read_dir(&folder) else {
+        skip(test, "the shared bundles are not here");
+        return None;
+    };
+    let mut files: Vec<_> = entries.map(|e| e.expect("an entry").path()).collect();
+    files.sort();
+    Some(files)
+}
+
+/// Counts a test as skipped: `tests/run` reads the file and takes it from the passed ones.
+pub fn skip(test: &str, reason: &str) {
+    use std::io::Write as _;
+    eprintln!("skipped: {test}: {reason}");
+    if let Ok(path) = std::env::var("HEARTHGATE_SKIPPED") {
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .expect("the list of skipped tests");
+        writeln!(file, "{test}: {reason}").expect("a line");
+    }
+}

@@ -169,7 +169,10 @@ pub fn write(store: &Store, resources: Vec<Value>, base: &str, now: Millis) -> R
     store.write_blocking(move |tx| {
         let mut counts = Counts::default();
         for resource in resources {
-            counts.count(Resource::put(tx, resource, &base, now)?);
+            // Two files may hold two versions of one resource: importing both again must not bring the
+            // earlier one back.
+            let known = resource::was_ever(tx, &resource)?;
+            counts.count(if known { Put::Unchanged } else { Resource::put(tx, resource, &base, now)? });
         }
         Ok(Verdict::Commit(counts))
     })

@@ -155,6 +155,19 @@ impl Resource {
     }
 }
 
+/// Whether some version of the resource, the present one or an earlier, has this very content.
+pub fn was_ever(tx: &Tx<'_>, resource: &Value) -> Result<bool, DbError> {
+    let (resource_type, id) = identity(resource).map_err(|e| DbError::Corrupt(e.to_string()))?;
+    let wanted = content(resource.clone());
+    let Some(present) = Resource::find(tx, resource_type, id)? else { return Ok(false) };
+    if content(present.parsed()) == wanted {
+        return Ok(true);
+    }
+    let sql = "SELECT json FROM history WHERE type = $1 AND id = $2 ORDER BY version";
+    let earlier: Vec<Value> = tx.all(sql, params![resource_type, id], |row| row.json(0))?;
+    Ok(earlier.into_iter().any(|version| content(version) == wanted))
+}
+
 /// A resource without what every write changes.
 fn content(mut resource: Value) -> Value {
     if let Some(object) = resource.as_object_mut() {

@@ -22,7 +22,7 @@ use crate::app::{App, Server};
 use crate::error::{Code, Problem, invalid_request, invalid_scope};
 use crate::smart::scope::{self, Level, Meaning, Scope};
 use crate::store::db::Verdict;
-use crate::web::answer::see_other;
+use crate::web::answer::{error_redirect, see_other};
 use crate::web::browser::Visitor;
 use crate::web::page;
 
@@ -66,41 +66,6 @@ async fn authorize(app: &App, raw: &[u8], headers: &HeaderMap) -> Response {
             see_other(&error_redirect(app, &to, state.as_deref(), &problem))
         }
     }
-}
-
-/// The redirect that tells the app of a refusal (RFC 6749 4.1.2.1, RFC 9207).
-pub fn error_redirect(server: &Server, to: &str, state: Option<&str>, problem: &Problem) -> String {
-    let description = crate::web::answer::description(&problem.words);
-    let code = match problem.code {
-        Code::TemporarilyUnavailable => "temporarily_unavailable",
-        code => code.as_str(),
-    };
-    redirect(
-        to,
-        &[
-            ("error", Some(code)),
-            ("error_description", Some(&description)),
-            ("state", state),
-            ("iss", Some(&server.issuer)),
-        ],
-    )
-}
-
-/// Adds parameters to a redirect URI, which is otherwise left as the app wrote it.
-pub fn redirect(to: &str, params: &[(&str, Option<&str>)]) -> String {
-    let mut query = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in params {
-        if let Some(value) = value {
-            query.append_pair(name, value);
-        }
-    }
-    let separator = match to.split_once('?') {
-        None => "?",
-        Some((_, "")) => "",
-        Some(_) => "&",
-    };
-    // A space as %20 is read the same by form decoders and by plain percent-decoders.
-    format!("{to}{separator}{}", query.finish().replace('+', "%20"))
 }
 
 async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Refusal> {
@@ -511,17 +476,4 @@ fn audience(server: &Server, params: &Params, asked: &mut Asked) -> Result<(), P
     }
     asked.audience = if named.is_empty() { server.userinfo() } else { base };
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_redirect_keeps_what_the_app_wrote() {
-        let with = |to| redirect(to, &[("code", Some("c")), ("state", Some("a b+c&d"))]);
-        assert_eq!(with("https://a.example"), "https://a.example?code=c&state=a%20b%2Bc%26d");
-        assert_eq!(with("https://a.example/?x=1"), "https://a.example/?x=1&code=c&state=a%20b%2Bc%26d");
-        assert_eq!(with("app://cb?"), "app://cb?code=c&state=a%20b%2Bc%26d");
-    }
 }

@@ -51,6 +51,8 @@ impl Keys {
                 keys.push(key);
             }
         }
+        // RS256 first: some relying parties look no further than the first key.
+        keys.sort_by_key(|key| Alg::ALL.iter().position(|alg| *alg == key.alg));
         let jwks = json!({"keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>()});
         Ok(Keys { keys, jwks })
     }

@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 
-use super::answer::see_other;
+use super::answer::{redirect, see_other};
 use super::browser::{SignedIn, Visitor};
 use super::page;
 use super::steps::{app_view, deny, person_view};
@@ -14,7 +14,6 @@ use crate::events::{Event, Kind};
 use crate::fhir::demographics;
 use crate::fhir::resource::Resource;
 use crate::identity::account::Account;
-use crate::oauth::authorize::redirect;
 use crate::oauth::client::Client;
 use crate::oauth::code::Code;
 use crate::oauth::grant::Grant;

@@ -7,7 +7,7 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
-use super::answer::see_other;
+use super::answer::{error_redirect, see_other};
 use super::browser::{SignedIn, Visitor};
 use super::page::{self, link};
 use super::views::{self, Face, Person};
@@ -15,7 +15,6 @@ use super::{choose, consent, login};
 use crate::app::{App, Server};
 use crate::error::{Code, Problem, forbidden, not_found};
 use crate::events::{Event, Kind};
-use crate::oauth::authorize::error_redirect;
 use crate::oauth::client::Client;
 use crate::oauth::params::Params;
 use crate::oauth::request::Request;
