@@ -23,6 +23,8 @@ pub enum Kind {
     AppDeleted,
     /// Somebody signed in, or tried to.
     SignIn,
+    /// Somebody signed out.
+    SignOut,
     /// A person answered an app's request.
     Consent,
     /// A code was exchanged, or the exchange was refused.
@@ -46,6 +48,7 @@ impl Kind {
             Kind::AppChanged => "app_changed",
             Kind::AppDeleted => "app_deleted",
             Kind::SignIn => "sign_in",
+            Kind::SignOut => "sign_out",
             Kind::Consent => "consent",
             Kind::CodeExchanged => "code_exchanged",
             Kind::Refreshed => "refreshed",

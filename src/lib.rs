@@ -84,6 +84,7 @@ pub mod store {
 
 /// What browsers are shown.
 pub mod web {
+    pub mod account; // page: a person's own page: connected apps
     pub mod answer; // page: a Problem as JSON, OperationOutcome or redirect
     pub mod app_form; // page: the form an app is registered and changed by
     pub mod apps; // page: a developer's apps

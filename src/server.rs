@@ -19,7 +19,7 @@ use crate::oauth::{authorize, metadata, register, token};
 use crate::params;
 use crate::sandbox::people;
 use crate::store::db::{DbError, Store, Verdict};
-use crate::web::{apps, cors, home, steps};
+use crate::web::{account, apps, cors, home, steps};
 
 /// The largest body read anywhere, bytes.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -168,6 +168,9 @@ pub fn routes(app: App) -> Router {
         .route("/", get(home::show))
         .route("/static/{file}", get(home::file))
         .route("/oauth/authorize/{id}", get(steps::show).post(steps::submit))
+        .route("/account", get(account::show).post(account::sign_in))
+        .route("/account/sign-out", post(account::sign_out))
+        .route("/account/disconnect/{client_id}", post(account::disconnect))
         .route("/apps", get(apps::list))
         .route("/apps/new", get(apps::new).post(apps::register))
         .route("/apps/{client_id}", get(apps::show))

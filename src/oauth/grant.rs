@@ -2,7 +2,7 @@
 
 use crate::clock::Millis;
 use crate::params;
-use crate::smart::scope::Scope;
+use crate::smart::scope::{Meaning, Scope};
 use crate::store::db::{DbError, Row, Tx};
 
 /// A grant.
@@ -96,6 +96,42 @@ impl Grant {
             params![id, now, why],
         )
         .map(drop)
+    }
+
+    /// What a person granted and can still be used, the newest first: a token of it lives.
+    pub fn connected(tx: &Tx<'_>, account: &str, now: Millis) -> Result<Vec<(Grant, Millis)>, DbError> {
+        let sql = format!(
+            "SELECT {COLUMNS}, coalesce((SELECT max(t.issued_ms) FROM access_tokens t WHERE t.grant_id = g.id), g.created_ms)
+             FROM grants g
+             WHERE g.account = $1 AND g.ended_ms IS NULL
+               AND (EXISTS (SELECT 1 FROM access_tokens t WHERE t.grant_id = g.id AND t.expires_ms > $2)
+                    OR EXISTS (SELECT 1 FROM refresh_tokens t
+                               WHERE t.grant_id = g.id AND t.expires_ms > $2 AND t.used_ms IS NULL))
+             ORDER BY g.created_ms DESC, g.id"
+        );
+        tx.all(&sql, params![account, now], |row| Ok((Grant::read(row)?, row.get(WIDTH)?)))
+    }
+
+    /// Ends everything a person granted an app.
+    pub fn disconnect(tx: &Tx<'_>, account: &str, client: &str, now: Millis) -> Result<usize, DbError> {
+        tx.execute(
+            "UPDATE grants SET ended_ms = $3, ended_why = 'the person disconnected the app'
+             WHERE account = $1 AND client = $2 AND ended_ms IS NULL",
+            params![account, client, now],
+        )
+    }
+
+    /// Ends what was granted in a session, but for what was to outlive it (`offline_access`).
+    pub fn end_with_session(tx: &Tx<'_>, sid: &str, now: Millis) -> Result<(), DbError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM grants g WHERE g.session = $1 AND g.ended_ms IS NULL ORDER BY g.id"
+        );
+        for grant in tx.all(&sql, params![sid], Grant::read)? {
+            if !grant.scopes().iter().any(|s| s.meaning == Meaning::OfflineAccess) {
+                Grant::end(tx, &grant.id, now, "the person signed out")?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends everything an app was granted.

@@ -31,6 +31,7 @@ const PERMISSIONS: [&str; 2] = ["permission-v1", "permission-v2"];
 pub async fn smart_configuration(State(app): State<App>) -> Response {
     let mut facts = common(&app);
     let capabilities: Vec<&str> = CAPABILITIES.iter().chain(&PERMISSIONS).copied().collect();
+    facts["management_endpoint"] = json!(app.url("/account"));
     facts["capabilities"] = json!(capabilities);
     public_json(&facts)
 }

@@ -40,7 +40,7 @@ fn render(app: &App) -> Result<Response, Problem> {
         open_fhir: app.policy.open_twin.then(|| app.url("/open/fhir")),
         register: app.policy.open_registration.then(|| "/apps/new".into()),
         developer_links: vec![page::link("Your apps", "/apps")],
-        person_links: Vec::new(),
+        person_links: vec![page::link("See and end what you allowed", "/account")],
         machine,
         people: people.into_iter().map(signer).collect(),
         shared_word: SANDBOX_PASSWORD.into(),

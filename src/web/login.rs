@@ -1,4 +1,4 @@
-//! Signing in on the way from an app: the page, and the form it posts.
+//! Who are you? The sign-in page, and the form it posts.
 
 use axum::response::Response;
 
@@ -16,35 +16,43 @@ use crate::identity::newcomer;
 use crate::identity::session::Session;
 use crate::oauth::client::Client;
 use crate::oauth::params::Params;
-use crate::oauth::request::Request;
 use crate::store::db::Verdict;
+
+/// Where a sign-in page stands: at a request on its way, or at a page of the person's own.
+pub struct Place<'a> {
+    /// What its form token is tied to.
+    pub page: &'a str,
+    /// Where its forms post to.
+    pub action: &'a str,
+    /// The app that asks, if one does.
+    pub client: Option<&'a Client>,
+    /// Whom the app expects.
+    pub expected: Option<&'a str>,
+    /// Where whoever is signed in already can go on, if that is allowed.
+    pub stay: Option<&'a str>,
+}
 
 /// The page; `error` stands above the form, and `username` is kept in it.
 pub fn show(
     app: &App,
     visitor: &Visitor,
-    client: &Client,
-    request: &Request,
+    place: &Place<'_>,
     username: &str,
     error: Option<&str>,
 ) -> Result<Response, Problem> {
-    let action = format!("/oauth/authorize/{}", request.id);
     let people = if app.policy.shared_password { app.store.read(Account::own_people)? } else { Vec::new() };
-    let typed =
-        if username.is_empty() { request.asked.login_hint.as_deref().unwrap_or("") } else { username };
-    let still_good =
-        |s: &&super::browser::SignedIn| request.asked.accepts_sign_in(s.session.signed_in, request.created);
+    let typed = if username.is_empty() { place.expected.unwrap_or("") } else { username };
     let page = Login {
-        shell: page::bare_shell(app),
-        csrf: visitor.csrf(app, &request.id),
-        cancel: Some(action.clone()),
-        app: Some(super::steps::app_view(app, client)),
+        shell: if place.client.is_some() { page::bare_shell(app) } else { page::shell(app, "") },
+        csrf: visitor.csrf(app, place.page),
+        action: place.action.to_owned(),
+        cancel: place.client.map(|_| place.action.to_owned()),
+        app: place.client.map(|client| super::steps::app_view(app, client)),
         switch: visitor.signed_in.as_ref().map(|s| Switch {
             now: s.account.name.clone(),
             wanted: None,
-            stay: Some(s).filter(still_good).map(|_| action.clone()),
+            stay: place.stay.map(str::to_owned),
         }),
-        action,
         error: error.map(str::to_owned),
         username: typed.to_owned(),
         people: people.into_iter().map(signer).collect(),
@@ -61,23 +69,24 @@ pub fn signer(account: Account) -> Signer {
     }
 }
 
-/// The form: who it is. A wrong answer shows the page again; a right one begins a new session, ends the
-/// one there was, and leads back to the request.
+/// The form: who it is. A right answer begins a new session, ends the one there was, and leads to `next`;
+/// a wrong one shows the page again.
 pub async fn sign_in(
     app: &App,
     visitor: &Visitor,
-    client: &Client,
-    request: &Request,
+    place: &Place<'_>,
     form: &Params,
+    next: &str,
 ) -> Result<Response, Problem> {
     let typed = form.one("username")?.unwrap_or_default().trim().to_owned();
     // The cards of the sandbox's people carry no password: it is printed beside them.
     let card = form.one("person")?.filter(|_| app.policy.shared_password).map(str::to_owned);
+    let password = form.one("password")?.unwrap_or_default();
     let proven = card.is_some()
-        || (app.policy.shared_password
-            && same(form.one("password")?.unwrap_or_default().as_bytes(), SANDBOX_PASSWORD.as_bytes()));
+        || (app.policy.shared_password && same(password.as_bytes(), SANDBOX_PASSWORD.as_bytes()));
     let username = card.unwrap_or_else(|| typed.clone());
-    let (now, chance, client_id) = (app.now(), app.chance.clone(), request.client.clone());
+    let (now, chance) = (app.now(), app.chance.clone());
+    let client_id = place.client.map(|client| client.id.clone());
     let old_cookie = visitor.session_cookie();
     let secret = app
         .store
@@ -97,19 +106,14 @@ pub async fn sign_in(
         })
         .await?;
     match secret {
-        Some(secret) => {
-            Ok(begin_session(app, see_other(&format!("/oauth/authorize/{}", request.id)), secret))
+        Some(secret) => Ok(begin_session(app, see_other(next), secret)),
+        None if app.policy.shared_password => {
+            let words = format!(
+                "This username and password do not go together. In this sandbox everybody’s password \
+                 is “{SANDBOX_PASSWORD}”, and the username may also be the id of any Patient or Practitioner."
+            );
+            show(app, visitor, place, &typed, Some(&words))
         }
-        None => {
-            let words = if app.policy.shared_password {
-                format!(
-                    "This username and password do not go together. In this sandbox everybody’s password \
-                     is “{SANDBOX_PASSWORD}”, and the username may also be the id of any Patient or Practitioner."
-                )
-            } else {
-                "This username and password do not go together.".to_owned()
-            };
-            show(app, visitor, client, request, &typed, Some(&words))
-        }
+        None => show(app, visitor, place, &typed, Some("This username and password do not go together.")),
     }
 }

@@ -42,7 +42,7 @@ pub fn render(page: &impl Template) -> Response {
 
 /// The frame of pages outside the dance, which lead to each other; `here` is the path of this one.
 pub fn shell(server: &Server, here: &str) -> Shell {
-    let links = [("Home", "/"), ("Your apps", "/apps")];
+    let links = [("Home", "/"), ("Connected apps", "/account"), ("For developers", "/apps")];
     Shell {
         sandbox: server.policy.shared_password,
         links: links

@@ -125,10 +125,13 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
     };
     let Launch { request, client, visitor } = *launch;
     let next = step::next(&request, visitor.signed_in.as_ref().map(present));
+    let action = format!("/oauth/authorize/{}", request.id);
+    let sign_in_page =
+        || login::show(app, &visitor, &sign_in_place(&action, &client, &request, &visitor), "", None);
     let answer = match (&visitor.signed_in, next) {
         // "Not you?": sign in as somebody else, though somebody is signed in.
-        _ if query.all("switch").next().is_some() => login::show(app, &visitor, &client, &request, "", None)?,
-        (None, _) | (_, Step::SignIn) => login::show(app, &visitor, &client, &request, "", None)?,
+        _ if query.all("switch").next().is_some() => sign_in_page()?,
+        (None, _) | (_, Step::SignIn) => sign_in_page()?,
         (Some(person), Step::ChoosePatient) => {
             choose::show(app, &visitor, person, &client, &request, query, None).await?
         }
@@ -137,6 +140,23 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
         }
     };
     Ok(visitor.remember(app, answer))
+}
+
+/// The sign-in page of a request.
+fn sign_in_place<'a>(
+    action: &'a str,
+    client: &'a Client,
+    request: &'a Request,
+    visitor: &Visitor,
+) -> login::Place<'a> {
+    let still_good = |s: &&SignedIn| request.asked.accepts_sign_in(s.session.signed_in, request.created);
+    login::Place {
+        page: &request.id,
+        action,
+        client: Some(client),
+        expected: request.asked.login_hint.as_deref(),
+        stay: visitor.signed_in.as_ref().filter(still_good).map(|_| action),
+    }
 }
 
 async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Result<Response, Problem> {
@@ -162,7 +182,9 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
         return deny(app, &request).await;
     }
     if form.one("username")?.is_some() || form.one("person")?.is_some() {
-        return login::sign_in(app, &visitor, &client, &request, &form).await;
+        let action = format!("/oauth/authorize/{}", request.id);
+        let place = sign_in_place(&action, &client, &request, &visitor);
+        return login::sign_in(app, &visitor, &place, &form, &action).await;
     }
     let next = step::next(&request, visitor.signed_in.as_ref().map(present));
     let stay = see_other(&format!("/oauth/authorize/{}", request.id));
