@@ -421,12 +421,20 @@ fn launch(server: &Server, client: &Client, chance: &Chance) -> Option<Launch> {
         .append_pair("code_challenge", &sha256_base64url(verifier.as_bytes()))
         .append_pair("code_challenge_method", "S256");
     let authorize_url = server.url(&format!("/oauth/authorize?{}", query.finish()));
+    let who = match client.metadata.token_endpoint_auth_method {
+        AuthMethod::None => format!("-d client_id={}", client.id),
+        AuthMethod::ClientSecretBasic => format!("-u {}:SECRET", client.id),
+        AuthMethod::ClientSecretPost => format!("-d client_id={} -d client_secret=SECRET", client.id),
+    };
     Some(Launch {
-        words: format!(
-            "This is the request the app would send. The code that comes back is exchanged with code_verifier={verifier}"
-        ),
+        words: "This is the request the app would send.".into(),
         links: vec![page::link("Open it", authorize_url.clone())],
         authorize_url,
+        exchange: format!(
+            "curl -s {} -d grant_type=authorization_code --data-urlencode 'redirect_uri={redirect_uri}' \
+             -d code_verifier={verifier} {who} -d code=CODE",
+            server.url("/oauth/token")
+        ),
     })
 }
 

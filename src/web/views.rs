@@ -430,6 +430,8 @@ pub struct Launch {
     pub words: String,
     pub authorize_url: String,
     pub links: Vec<Link>,
+    /// The command that exchanges the code that comes back.
+    pub exchange: String,
 }
 
 /// Are you sure? For what cannot be taken back.
