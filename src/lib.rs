@@ -90,6 +90,7 @@ pub mod web {
     pub mod apps; // page: a developer's apps
     pub mod browser; // page: who is at the other end: cookies, session, form tokens
     pub mod choose; // page: whose record?
+    pub mod choose_encounter; // page: which visit?
     pub mod consent; // page: may the app have this?
     pub mod cors; // page: which origins may read which answers
     pub mod home; // page: what this server is

@@ -80,6 +80,49 @@ pub fn identifier(resource: &Value) -> Option<String> {
     Some(label.map_or_else(|| value.to_owned(), |label| format!("{label} {value}")))
 }
 
+/// An Encounter as people speak of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// When it began, as written; for sorting.
+    pub start: String,
+    /// The day in words.
+    pub date: String,
+    /// What kind of visit.
+    pub kind: String,
+    /// Where.
+    pub place: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Whether it goes on.
+    pub going_on: bool,
+}
+
+/// Reads an Encounter.
+pub fn visit(encounter: &Value) -> Visit {
+    let concept = |value: &Value| {
+        let coded = || value["coding"].as_array()?.first()?["display"].as_str();
+        value["text"].as_str().or_else(coded).map(str::to_owned)
+    };
+    let first = |list: &Value| list.as_array().and_then(|l| l.first()).cloned().unwrap_or_default();
+    let start = encounter["period"]["start"].as_str().unwrap_or_default().to_owned();
+    Visit {
+        date: if start.is_empty() { "no date".into() } else { date_in_words(&start) },
+        start,
+        kind: concept(&first(&encounter["type"]))
+            .or_else(|| encounter["class"]["display"].as_str().map(str::to_owned))
+            .unwrap_or_else(|| "Visit".into()),
+        place: first(&encounter["location"])["location"]["display"]
+            .as_str()
+            .or_else(|| encounter["serviceProvider"]["display"].as_str())
+            .map(str::to_owned),
+        reason: concept(&first(&encounter["reasonCode"])),
+        going_on: matches!(
+            encounter["status"].as_str(),
+            Some("in-progress" | "arrived" | "triaged" | "onleave")
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -108,6 +108,13 @@ impl Resource {
         tx.all(&sql, params![resource_type], Resource::read)
     }
 
+    /// All resources of a type that are about a patient, in the order they came.
+    pub fn all_about(tx: &Tx<'_>, resource_type: &str, patient: &str) -> Result<Vec<Resource>, DbError> {
+        let sql =
+            format!("SELECT {COLUMNS} FROM resources r WHERE r.type = $1 AND r.owner = $2 ORDER BY r.key");
+        tx.all(&sql, params![resource_type, patient], Resource::read)
+    }
+
     /// As a JSON value; null where the row was damaged.
     pub fn parsed(&self) -> Value {
         serde_json::from_str(&self.json).unwrap_or_default()

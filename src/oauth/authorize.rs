@@ -96,6 +96,9 @@ fn without_a_page(request: &Request, visitor: &Visitor) -> Problem {
         Step::ChoosePatient => {
             (Code::InteractionRequired, "a patient must be chosen, and `prompt=none` forbids asking")
         }
+        Step::ChooseEncounter { .. } => {
+            (Code::InteractionRequired, "a visit must be chosen, and `prompt=none` forbids asking")
+        }
         Step::Consent { .. } => {
             (Code::ConsentRequired, "the person must agree, and `prompt=none` forbids asking")
         }
@@ -434,9 +437,6 @@ fn cannot_be_granted(scope: &Scope, words: &[&str], registered: &[Scope]) -> Opt
     }
     if scope.meaning == Meaning::Launch {
         return Some("this is not a launch from an EHR: no `launch` parameter was sent");
-    }
-    if scope.meaning == Meaning::LaunchEncounter {
-        return Some("no encounter can be chosen here yet");
     }
     if matches!(scope.meaning, Meaning::FhirUser | Meaning::Profile) && !words.contains(&"openid") {
         return Some("it is told in the id_token, which needs `openid` too");

@@ -12,13 +12,14 @@ use crate::smart::{scope, words};
 use crate::web::answer::public_json;
 
 /// What this server can do in the words of SMART; nothing is listed that does not work.
-const CAPABILITIES: [&str; 9] = [
+const CAPABILITIES: [&str; 10] = [
     "launch-standalone",
     "authorize-post",
     "client-public",
     "client-confidential-symmetric",
     "sso-openid-connect",
     "context-standalone-patient",
+    "context-standalone-encounter",
     "permission-offline",
     "permission-patient",
     "permission-user",
@@ -80,7 +81,7 @@ fn scopes() -> Vec<String> {
 }
 
 /// Words that are understood but cannot be granted yet.
-const UNSUPPORTED: [&str; 2] = ["launch", "launch/encounter"];
+const UNSUPPORTED: [&str; 1] = ["launch"];
 
 /// `GET /oauth/jwks`: what tokens are verified with (RFC 7517 5).
 pub async fn jwks(State(app): State<App>) -> Response {

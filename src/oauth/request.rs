@@ -195,6 +195,22 @@ impl Request {
         .map(drop)
     }
 
+    /// Writes down which of the patient's encounters somebody chose; '' is none of them.
+    pub fn choose_encounter(
+        tx: &Tx<'_>,
+        id: &str,
+        account: &str,
+        patient: &str,
+        encounter: &str,
+    ) -> Result<(), DbError> {
+        tx.execute(
+            "UPDATE requests SET chosen_by = $2, patient = $3, encounter = $4
+             WHERE id = $1 AND answered_ms IS NULL",
+            params![id, account, patient, encounter],
+        )
+        .map(drop)
+    }
+
     /// Consumes it: false where it was answered before, or is over.
     pub fn answer(tx: &Tx<'_>, id: &str, now: Millis) -> Result<bool, DbError> {
         let sql = "UPDATE requests SET answered_ms = $2

@@ -11,10 +11,17 @@ pub enum Step {
     SignIn,
     /// Whose record?
     ChoosePatient,
-    /// May the app have this? With the patient it would be about.
+    /// Which visit of this patient?
+    ChooseEncounter {
+        /// The patient in context.
+        patient: String,
+    },
+    /// May the app have this? With what it would be about.
     Consent {
         /// The patient in context, where there is one.
         patient: Option<String>,
+        /// The encounter in context, where there is one.
+        encounter: Option<String>,
     },
 }
 
@@ -35,7 +42,7 @@ pub fn next(request: &Request, present: Option<Present<'_>>) -> Step {
         return Step::SignIn;
     };
     if !request.asked.needs_patient() {
-        return Step::Consent { patient: None };
+        return Step::Consent { patient: None, encounter: None };
     }
     // A choice that somebody else made in this browser is not this person's choice.
     let chosen = request
@@ -47,9 +54,17 @@ pub fn next(request: &Request, present: Option<Present<'_>>) -> Step {
         [only] if !person.account.sees_everyone => Some(&only.patient),
         _ => None,
     };
-    match chosen.or(only) {
-        Some(patient) => Step::Consent { patient: Some(patient.clone()) },
-        None => Step::ChoosePatient,
+    let Some(patient) = chosen.or(only).cloned() else { return Step::ChoosePatient };
+    // An encounter goes with the patient it was chosen for, by the one who chose it; '' is "none of them".
+    let of_this_choice = request.chosen_by.as_deref() == Some(&person.account.id)
+        && request.patient.as_ref() == Some(&patient);
+    match request.encounter.as_ref().filter(|_| of_this_choice) {
+        Some(encounter) => {
+            let encounter = Some(encounter.clone()).filter(|e| !e.is_empty());
+            Step::Consent { patient: Some(patient), encounter }
+        }
+        None if request.asked.needs_encounter() => Step::ChooseEncounter { patient },
+        None => Step::Consent { patient: Some(patient), encounter: None },
     }
 }
 
@@ -107,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_person_who_acts_for_one_patient_is_not_asked_which() {
-        let consent = Step::Consent { patient: Some("a".into()) };
+        let consent = Step::Consent { patient: Some("a".into()), encounter: None };
         assert_eq!(step(&request("launch/patient"), Kind::Patient, &["a"], NOW), consent);
         assert_eq!(step(&request("patient/*.rs"), Kind::Patient, &["a"], NOW), consent, "implied");
     }
@@ -121,7 +136,7 @@ mod tests {
 
     #[test]
     fn with_only_user_scopes_nobody_is_asked_for_a_patient() {
-        let none = Step::Consent { patient: None };
+        let none = Step::Consent { patient: None, encounter: None };
         assert_eq!(step(&request("user/*.rs openid"), Kind::Practitioner, &[], NOW), none);
     }
 
@@ -129,7 +144,7 @@ mod tests {
     fn a_choice_counts_for_the_person_who_made_it_while_they_may_make_it() {
         let mut request = request("patient/*.rs");
         (request.chosen_by, request.patient) = (Some("sub".into()), Some("b".into()));
-        let chosen = Step::Consent { patient: Some("b".into()) };
+        let chosen = Step::Consent { patient: Some("b".into()), encounter: None };
         assert_eq!(step(&request, Kind::Patient, &["a", "b"], NOW), chosen);
         assert_eq!(step(&request, Kind::Patient, &["a", "c"], NOW), Step::ChoosePatient, "no longer theirs");
         request.chosen_by = Some("other".into());
@@ -137,16 +152,38 @@ mod tests {
     }
 
     #[test]
+    fn an_encounter_is_chosen_after_its_patient_and_goes_with_that_choice() {
+        let mut request = request("launch/encounter openid");
+        let choose = Step::ChooseEncounter { patient: "a".into() };
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW), choose, "a patient is implied");
+        (request.chosen_by, request.patient) = (Some("sub".into()), Some("a".into()));
+        request.encounter = Some("e".into());
+        let chosen = Step::Consent { patient: Some("a".into()), encounter: Some("e".into()) };
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW), chosen);
+        request.encounter = Some(String::new());
+        let none = Step::Consent { patient: Some("a".into()), encounter: None };
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW), none);
+        request.chosen_by = Some("other".into());
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW), choose);
+    }
+
+    #[test]
     fn an_old_sign_in_is_not_enough_where_a_new_one_was_asked_for() {
         let mut request = request("openid");
         request.asked.max_age = Some(60);
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 60_001), Step::SignIn);
-        assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 60_000), Step::Consent { patient: None });
+        assert_eq!(
+            step(&request, Kind::Patient, &["a"], NOW - 60_000),
+            Step::Consent { patient: None, encounter: None }
+        );
         request.asked.max_age = Some(0);
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 1), Step::SignIn);
         request.asked.max_age = None;
         request.asked.prompt = vec![Prompt::Login];
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 1), Step::SignIn);
-        assert_eq!(step(&request, Kind::Patient, &["a"], NOW + 1), Step::Consent { patient: None });
+        assert_eq!(
+            step(&request, Kind::Patient, &["a"], NOW + 1),
+            Step::Consent { patient: None, encounter: None }
+        );
     }
 }

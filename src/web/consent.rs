@@ -23,6 +23,14 @@ use crate::smart::scope::{self, Level, Meaning, Scope};
 use crate::smart::words::{self, Group};
 use crate::store::db::Verdict;
 
+/// What a grant would be about.
+pub struct Context {
+    /// The patient.
+    pub patient: Option<String>,
+    /// The encounter, one of that patient's.
+    pub encounter: Option<String>,
+}
+
 /// The page.
 pub fn show(
     app: &App,
@@ -30,7 +38,7 @@ pub fn show(
     person: &SignedIn,
     client: &Client,
     request: &Request,
-    patient: Option<&str>,
+    context: &Context,
 ) -> Result<Response, Problem> {
     let action = format!("/oauth/authorize/{}", request.id);
     let scopes = request.asked.scopes();
@@ -49,7 +57,11 @@ pub fn show(
         not_you: format!("{action}?switch=1"),
         app: app_view(app, client),
         person: person_view(person),
-        record: patient.map(|id| record(app, person, id)).transpose()?,
+        record: context
+            .patient
+            .as_ref()
+            .map(|id| record(app, person, id, context.encounter.as_deref()))
+            .transpose()?,
         lasts: how_long(&scopes, client.metadata.token_life()),
         groups: groups.filter(|g| !g.scopes.is_empty()).collect(),
         left_out: request
@@ -82,11 +94,21 @@ fn card((scope, words): (&Scope, words::Words)) -> ScopeCard {
     }
 }
 
-fn record(app: &App, person: &SignedIn, patient: &str) -> Result<Record, Problem> {
-    let resource = app.store.read(|tx| Resource::find(tx, "Patient", patient))?;
+fn record(app: &App, person: &SignedIn, patient: &str, encounter: Option<&str>) -> Result<Record, Problem> {
+    let (resource, visit) = app.store.read(|tx| {
+        let visit = match encounter {
+            Some(id) => Resource::find(tx, "Encounter", id)?,
+            None => None,
+        };
+        Ok((Resource::find(tx, "Patient", patient)?, visit))
+    })?;
+    let visit = visit.map(|v| {
+        let visit = demographics::visit(&v.parsed());
+        format!("the visit of {}: {}", visit.date, visit.kind)
+    });
     let parsed = resource.map(|r| r.parsed()).unwrap_or_default();
     let born = demographics::birth_date_in_words(&parsed).map(|date| format!("born {date}"));
-    let about: Vec<String> = born.into_iter().chain(demographics::identifier(&parsed)).collect();
+    let about: Vec<String> = born.into_iter().chain(demographics::identifier(&parsed)).chain(visit).collect();
     Ok(Record {
         name: demographics::name(&parsed).unwrap_or_else(|| patient.to_owned()),
         about: about.join(", "),
@@ -160,7 +182,7 @@ pub async fn decide(
     person: &SignedIn,
     client: &Client,
     request: &Request,
-    patient: Option<String>,
+    context: Context,
     form: &Params,
 ) -> Result<Response, Problem> {
     match form.one("decision")? {
@@ -186,14 +208,15 @@ pub async fn decide(
         return deny(app, request).await;
     }
     let about_patient = scopes.iter().any(|s| s.is_at(Level::Patient) || s.meaning == Meaning::LaunchPatient);
+    let about_visit = scopes.iter().any(|s| s.meaning == Meaning::LaunchEncounter);
     let asked = &request.asked;
     let now = app.now();
     let grant = Grant {
         id: app.chance.id(),
         client: client.id.clone(),
         account: Some(person.account.id.clone()),
-        patient: patient.filter(|_| about_patient),
-        encounter: None,
+        patient: context.patient.filter(|_| about_patient || about_visit),
+        encounter: context.encounter.filter(|_| about_visit),
         audience: asked.audience.clone(),
         scope: scope::join(&scopes),
         session: Some(person.session.sid.clone()),

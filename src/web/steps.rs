@@ -11,7 +11,7 @@ use super::answer::{error_redirect, see_other};
 use super::browser::{SignedIn, Visitor};
 use super::page::{self, link};
 use super::views::{self, Face, Person};
-use super::{choose, consent, login};
+use super::{choose, choose_encounter, consent, login};
 use crate::app::{App, Server};
 use crate::error::{Code, Problem, forbidden, not_found};
 use crate::events::{Event, Kind};
@@ -135,8 +135,12 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
         (Some(person), Step::ChoosePatient) => {
             choose::show(app, &visitor, person, &client, &request, query, None).await?
         }
-        (Some(person), Step::Consent { patient }) => {
-            consent::show(app, &visitor, person, &client, &request, patient.as_deref())?
+        (Some(person), Step::ChooseEncounter { patient }) => {
+            choose_encounter::show(app, &visitor, person, &client, &request, &patient, None).await?
+        }
+        (Some(person), Step::Consent { patient, encounter }) => {
+            let context = consent::Context { patient, encounter };
+            consent::show(app, &visitor, person, &client, &request, &context)?
         }
     };
     Ok(visitor.remember(app, answer))
@@ -193,8 +197,12 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
         (Some(person), _) if form.all("patient").next().is_some() => {
             choose::choose(app, &visitor, person, &client, &request, &form).await
         }
-        (Some(person), Step::Consent { patient }) if form.one("decision")?.is_some() => {
-            consent::decide(app, person, &client, &request, patient, &form).await
+        (Some(person), Step::ChooseEncounter { patient }) => {
+            choose_encounter::choose(app, &visitor, person, &client, &request, &patient, &form).await
+        }
+        (Some(person), Step::Consent { patient, encounter }) if form.one("decision")?.is_some() => {
+            let context = consent::Context { patient, encounter };
+            consent::decide(app, person, &client, &request, context, &form).await
         }
         _ => Ok(stay),
     }
