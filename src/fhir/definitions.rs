@@ -81,8 +81,44 @@ impl Eq for Param {}
 /// The base of the parameters that every type has.
 const EVERY_TYPE: &str = "Resource";
 
+/// Which root elements of a type short forms show.
+#[derive(Debug, Default)]
+pub struct Shape {
+    summary: Vec<&'static str>,
+    needed: Vec<&'static str>,
+}
+
+impl Shape {
+    /// Whether `_summary=true` shows the element of this JSON name.
+    pub fn in_summary(&self, name: &str) -> bool {
+        self.summary.iter().any(|element| is_named(element, name))
+    }
+
+    /// Whether a resource of the type cannot be without it.
+    pub fn is_needed(&self, name: &str) -> bool {
+        self.needed.iter().any(|element| is_named(element, name))
+    }
+}
+
+/// Whether `value[x]` or `status` is the element that JSON calls `name`; `_status` is its extension.
+fn is_named(element: &str, name: &str) -> bool {
+    let name = name.strip_prefix('_').unwrap_or(name);
+    match element.strip_suffix("[x]") {
+        None => element == name,
+        Some(choice) => {
+            name.strip_prefix(choice).is_some_and(|kind| kind.starts_with(|c: char| c.is_ascii_uppercase()))
+        }
+    }
+}
+
+/// What short forms of a type show.
+pub fn shape(resource_type: &str) -> Option<&'static Shape> {
+    TABLE.shapes.get(resource_type)
+}
+
 struct Table {
     types: Vec<&'static str>,
+    shapes: HashMap<&'static str, Shape>,
     /// By base; each list in the order of its codes.
     params: HashMap<&'static str, Vec<Param>>,
 }
@@ -133,6 +169,7 @@ fn of_base(base: &str) -> &'static [Param] {
 fn read(text: &'static str) -> Table {
     let mut types = Vec::new();
     let mut elements = Elements::new();
+    let mut shapes = HashMap::new();
     let mut params: HashMap<&'static str, Vec<Param>> = HashMap::new();
     // The kinds of row stand in this order in the file, so elements are known before expressions.
     for line in text.lines() {
@@ -145,6 +182,13 @@ fn read(text: &'static str) -> Table {
                     elements.insert(name, element);
                 }
             }
+            Some("shape") => {
+                if let (Some(name), Some(summary), Some(needed)) =
+                    (columns.next(), columns.next(), columns.next())
+                {
+                    shapes.insert(name, Shape { summary: names(summary), needed: names(needed) });
+                }
+            }
             Some("param") => {
                 if let Some(param) = read_param(columns, &elements) {
                     params.entry(param.base).or_default().push(param);
@@ -153,7 +197,11 @@ fn read(text: &'static str) -> Table {
             _ => {}
         }
     }
-    Table { types, params }
+    Table { types, shapes, params }
+}
+
+fn names(list: &'static str) -> Vec<&'static str> {
+    list.split(',').filter(|name| !name.is_empty()).collect()
 }
 
 fn element(path: &'static str, types: &'static str) -> (&'static str, Element) {
@@ -187,6 +235,15 @@ mod tests {
         assert_eq!(TABLE.params.values().map(Vec::len).sum::<usize>(), params);
         assert!(params > 1700);
         assert_eq!(types().len(), 146);
+    }
+
+    #[test]
+    fn every_type_has_its_short_forms() {
+        assert!(types().iter().all(|name| shape(name).is_some()));
+        let observation = shape("Observation").expect("in the table");
+        assert!(observation.in_summary("valueQuantity") && observation.in_summary("_status"));
+        assert!(!observation.in_summary("note") && !observation.in_summary("value"));
+        assert!(observation.is_needed("code") && !observation.is_needed("valueQuantity"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::{Map, Value, json};
 
+use super::definitions;
 use super::query::{Query, SummaryMode};
 use super::resource::Resource;
 
@@ -12,16 +13,17 @@ const ALWAYS: [&str; 3] = ["resourceType", "id", "meta"];
 
 /// The resource as the query wants it shown.
 pub fn shaped<'r>(resource: &'r Resource, query: &Query) -> Cow<'r, str> {
+    let Some(shape) = definitions::shape(&resource.resource_type) else {
+        return Cow::Borrowed(&resource.json);
+    };
     let keep: Box<dyn Fn(&str) -> bool> = match query.summary {
-        _ if !query.elements.is_empty() => {
-            Box::new(|name| query.elements.iter().any(|e| e == name.trim_start_matches('_')))
-        }
-        SummaryMode::Whole | SummaryMode::Count => return Cow::Borrowed(&resource.json),
-        SummaryMode::Text => Box::new(|name| name == "text"),
-        SummaryMode::Data => Box::new(|name| name != "text"),
-        SummaryMode::Summary => Box::new(|name| {
-            !matches!(name, "text" | "contained" | "extension" | "modifierExtension" | "note")
+        _ if !query.elements.is_empty() => Box::new(|name| {
+            shape.is_needed(name) || query.elements.iter().any(|e| e == name.trim_start_matches('_'))
         }),
+        SummaryMode::Whole | SummaryMode::Count => return Cow::Borrowed(&resource.json),
+        SummaryMode::Text => Box::new(|name| name == "text" || shape.is_needed(name)),
+        SummaryMode::Data => Box::new(|name| name != "text"),
+        SummaryMode::Summary => Box::new(|name| shape.in_summary(name) || shape.is_needed(name)),
     };
     let Value::Object(whole) = resource.parsed() else { return Cow::Borrowed(&resource.json) };
     let part = whole.into_iter().filter(|(name, _)| ALWAYS.contains(&name.as_str()) || keep(name)).collect();
