@@ -1,6 +1,8 @@
 //! What a person granted an app: the thing that is revoked. Codes and tokens only point to it.
 
 use crate::clock::Millis;
+use crate::error::{Problem, invalid_grant};
+use crate::identity::account::Account;
 use crate::params;
 use crate::smart::scope::{Meaning, Scope};
 use crate::store::db::{DbError, Row, Tx};
@@ -141,6 +143,23 @@ impl Grant {
             params![client, now, why],
         )
         .map(drop)
+    }
+
+    /// The person behind it, as long as they may sign in and open the record it is about: a delegate's
+    /// access ends with their right, not with the token.
+    pub fn person(&self, tx: &Tx<'_>, now: Millis) -> Result<Result<Account, Problem>, DbError> {
+        let account = match &self.account {
+            Some(id) => Account::find(tx, id)?.filter(|a| !a.disabled),
+            None => None,
+        };
+        let Some(account) = account else {
+            return Ok(Err(invalid_grant("the person can no longer sign in here")));
+        };
+        let acts_for = Account::acts_for(tx, &account.id, now)?;
+        if self.patient.as_ref().is_none_or(|patient| account.may_open(&acts_for, patient)) {
+            return Ok(Ok(account));
+        }
+        Ok(Err(invalid_grant("the person may no longer open this patient's record; launch again")))
     }
 
     /// What was granted.

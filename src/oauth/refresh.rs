@@ -11,7 +11,6 @@ use crate::clock::{Chance, DAY, Millis, SECOND};
 use crate::crypto::{Hashed, Mac, Secret};
 use crate::error::{self, Problem, invalid_grant, invalid_scope};
 use crate::events::{Event, Kind};
-use crate::identity::account::Account;
 use crate::identity::session::Session;
 use crate::params;
 use crate::smart::scope::{self, Meaning, Scope};
@@ -118,12 +117,9 @@ pub fn rotate(
     if now >= kept.expires {
         return refuse(invalid_grant("the refresh token has expired; launch again"), event);
     }
-    let account = match &grant.account {
-        Some(id) => Account::find(tx, id)?.filter(|a| !a.disabled),
-        None => None,
-    };
-    let Some(account) = account else {
-        return refuse(invalid_grant("the person can no longer sign in here"), event);
+    let account = match grant.person(tx, now)? {
+        Ok(account) => account,
+        Err(problem) => return refuse(problem, event),
     };
     if let Err(problem) = may_go_on(tx, &grant, &client, now)? {
         return refuse(problem, event);

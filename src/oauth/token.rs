@@ -24,7 +24,6 @@ use crate::clock::{Chance, Millis, SECOND};
 use crate::crypto::Alg;
 use crate::error::{self, Problem, invalid_grant, invalid_request};
 use crate::events::{Event, Kind};
-use crate::identity::account::Account;
 use crate::oidc::id_token;
 use crate::smart::scope::{Meaning, Scope};
 use crate::store::db::{DbError, Tx, Verdict};
@@ -201,12 +200,9 @@ fn redeem(
     let Some(grant) = grant else {
         return refuse(invalid_grant("what the code stood for was ended; launch again"), event);
     };
-    let account = match &grant.account {
-        Some(id) => Account::find(tx, id)?.filter(|a| !a.disabled),
-        None => None,
-    };
-    let Some(account) = account else {
-        return refuse(invalid_grant("the person can no longer sign in here"), event);
+    let account = match grant.person(tx, now)? {
+        Ok(account) => account,
+        Err(problem) => return refuse(problem, event),
     };
     if !machine_agrees(&client, &code, presented) {
         return refuse(invalid_grant("the code cannot be exchanged by this request"), event);

@@ -13,7 +13,6 @@ use crate::error::{Problem, invalid_request};
 use crate::events::{Event, Kind};
 use crate::fhir::demographics;
 use crate::fhir::resource::Resource;
-use crate::identity::account::Account;
 use crate::oauth::client::Client;
 use crate::oauth::code::Code;
 use crate::oauth::grant::Grant;
@@ -264,14 +263,7 @@ fn still_right(
     grant: &Grant,
     now: Millis,
 ) -> Result<bool, crate::store::db::DbError> {
-    let account = match &grant.account {
-        Some(id) => Account::find(tx, id)?.filter(|a| !a.disabled),
-        None => None,
-    };
-    let Some(account) = account else { return Ok(false) };
-    let acts_for = Account::acts_for(tx, &account.id, now)?;
-    let may = grant.patient.as_ref().is_none_or(|patient| account.may_open(&acts_for, patient));
-    Ok(may && Client::find(tx, &grant.client)?.is_some())
+    Ok(grant.person(tx, now)?.is_ok() && Client::find(tx, &grant.client)?.is_some())
 }
 
 #[cfg(test)]
