@@ -65,8 +65,10 @@ pub fn form(query: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Result<Pa
             format!("send the parameters as a form body with `Content-Type: {expected}`"),
         ));
     }
-    if query.is_some_and(|q| !q.is_empty()) {
-        return Err(invalid_request("send the parameters in the form body, not in the URL"));
+    if let Some(query) = query.filter(|q| !q.is_empty()) {
+        let words = "send the parameters in the form body, not in the URL";
+        let proves = url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "client_secret");
+        return Err(if proves { error::invalid_client(words) } else { invalid_request(words) });
     }
     let params = Params::parse(body)?;
     match params.repeated() {
