@@ -145,18 +145,26 @@ fn posted(headers: &HeaderMap, query: Option<String>, body: &Bytes) -> Result<St
         return Err(Problem::new(Code::UnsupportedMediaType, format!("send the search as {form}")));
     }
     let body = std::str::from_utf8(body).map_err(|_| invalid_request("the form is not UTF-8"))?;
+    no_token_in(body)?;
     let parts: Vec<&str> =
         [query.as_deref().unwrap_or_default(), body.trim()].into_iter().filter(|p| !p.is_empty()).collect();
     Ok(parts.join("&"))
 }
 
+/// RFC 6750 2.2 and 2.3 are not served: URLs and forms are logged, and the links of a Bundle repeat them.
+fn no_token_in(parameters: &str) -> Result<(), Problem> {
+    let is_token = |(name, _): (std::borrow::Cow<'_, str>, _)| name == "access_token";
+    if url::form_urlencoded::parse(parameters.as_bytes()).any(is_token) {
+        let words = "a token does not belong in a URL or form; send it as `Authorization: Bearer …`";
+        return Err(invalid_request(words));
+    }
+    Ok(())
+}
+
 /// The token of a request, and what it may do now (RFC 6750 2.1: only in the header, only once).
 fn bearer(server: &Server, headers: &HeaderMap, query: Option<&str>) -> Result<Caller, Refused> {
     let refuse = |problem| Refused { problem, no_token: false };
-    if query.unwrap_or_default().split('&').any(|pair| pair.starts_with("access_token=")) {
-        let words = "a token does not belong in a URL; send it as `Authorization: Bearer …`";
-        return Err(refuse(invalid_request(words)));
-    }
+    no_token_in(query.unwrap_or_default()).map_err(refuse)?;
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let Some(value) = sent.next() else {
         let problem =
