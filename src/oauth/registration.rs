@@ -266,7 +266,7 @@ fn shown(text: &str) -> String {
 
 /// Characters that turn the order of what follows, and so can disguise a name.
 fn is_bidi_control(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Schemes that are no place to send a code to.
