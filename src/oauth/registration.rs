@@ -296,7 +296,14 @@ fn redirect_fits(
         return Err("has a wildcard; register each redirect URI in full");
     }
     let url = Url::parse(uri).map_err(|_| "is not an absolute URI")?;
-    if !url.username().is_empty() || url.password().is_some() {
+    // Browsers read `https:/a`, `https:///a` and `https://@a` as `https://a`. What is compared as text must
+    // say what it means.
+    let written = uri[url.scheme().len()..].strip_prefix("://").unwrap_or_default();
+    let authority = written.split(['/', '?']).next().unwrap_or_default();
+    if matches!(url.scheme(), "http" | "https") && authority.is_empty() {
+        return Err("has no host after `//`");
+    }
+    if authority.contains('@') || !url.username().is_empty() || url.password().is_some() {
         return Err("has user information before its host; leave it out");
     }
     match url.scheme() {
@@ -353,6 +360,9 @@ mod tests {
             "https://a.example/cb#",
             "https://u:p@a.example",
             "https://u@a.example",
+            "https://@a.example",
+            "https:///a.example/cb",
+            "https:a.example/cb",
             "https://*.a.example",
             "https://a.example\\@evil.example/",
             "http://0.0.0.0:1/cb",
