@@ -107,7 +107,8 @@ fn record(app: &App, person: &SignedIn, patient: &str, encounter: Option<&str>) 
     });
     let parsed = resource.map(|r| r.parsed()).unwrap_or_default();
     let born = demographics::birth_date_in_words(&parsed).map(|date| format!("born {date}"));
-    let about: Vec<String> = born.into_iter().chain(demographics::identifier(&parsed)).chain(visit).collect();
+    let identifier = demographics::identifier(&parsed).map(|text| views::isolate(&text));
+    let about: Vec<String> = born.into_iter().chain(identifier).chain(visit).collect();
     Ok(Record {
         name: demographics::name(&parsed).unwrap_or_else(|| patient.to_owned()),
         about: about.join(", "),

@@ -4,9 +4,9 @@
 use askama::Template;
 
 /// A name inside a sentence that is plain text: isolated, so that its direction does not turn the rest around.
-/// (Templates use `<bdi>`.)
+/// (Templates use `<bdi>`.) An end of isolation within the name would let it out.
 pub fn isolate(name: &str) -> String {
-    format!("\u{2068}{name}\u{2069}")
+    format!("\u{2068}{}\u{2069}", name.replace('\u{2069}', ""))
 }
 
 /// What every page stands in: the header's links, and whether this is the sandbox.
