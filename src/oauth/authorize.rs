@@ -99,7 +99,7 @@ fn without_a_page(request: &Request, visitor: &Visitor) -> Problem {
         Step::ChooseEncounter { .. } => {
             (Code::InteractionRequired, "a visit must be chosen, and `prompt=none` forbids asking")
         }
-        Step::Consent { .. } => {
+        Step::Consent(_) => {
             (Code::ConsentRequired, "the person must agree, and `prompt=none` forbids asking")
         }
     };

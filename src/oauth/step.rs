@@ -17,12 +17,16 @@ pub enum Step {
         patient: String,
     },
     /// May the app have this? With what it would be about.
-    Consent {
-        /// The patient in context, where there is one.
-        patient: Option<String>,
-        /// The encounter in context, where there is one.
-        encounter: Option<String>,
-    },
+    Consent(Context),
+}
+
+/// What a grant would be about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// The patient, where there is one.
+    pub patient: Option<String>,
+    /// The encounter, one of that patient's, where there is one.
+    pub encounter: Option<String>,
 }
 
 /// Who is signed in, as far as the next step depends on it.
@@ -42,7 +46,7 @@ pub fn next(request: &Request, present: Option<Present<'_>>) -> Step {
         return Step::SignIn;
     };
     if !request.asked.needs_patient() {
-        return Step::Consent { patient: None, encounter: None };
+        return Step::Consent(Context { patient: None, encounter: None });
     }
     // A choice that somebody else made in this browser is not this person's choice.
     let chosen = request
@@ -61,10 +65,10 @@ pub fn next(request: &Request, present: Option<Present<'_>>) -> Step {
     match request.encounter.as_ref().filter(|_| of_this_choice) {
         Some(encounter) => {
             let encounter = Some(encounter.clone()).filter(|e| !e.is_empty());
-            Step::Consent { patient: Some(patient), encounter }
+            Step::Consent(Context { patient: Some(patient), encounter })
         }
         None if request.asked.needs_encounter() => Step::ChooseEncounter { patient },
-        None => Step::Consent { patient: Some(patient), encounter: None },
+        None => Step::Consent(Context { patient: Some(patient), encounter: None }),
     }
 }
 
@@ -122,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_person_who_acts_for_one_patient_is_not_asked_which() {
-        let consent = Step::Consent { patient: Some("a".into()), encounter: None };
+        let consent = Step::Consent(Context { patient: Some("a".into()), encounter: None });
         assert_eq!(step(&request("launch/patient"), Kind::Patient, &["a"], NOW), consent);
         assert_eq!(step(&request("patient/*.rs"), Kind::Patient, &["a"], NOW), consent, "implied");
     }
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn with_only_user_scopes_nobody_is_asked_for_a_patient() {
-        let none = Step::Consent { patient: None, encounter: None };
+        let none = Step::Consent(Context { patient: None, encounter: None });
         assert_eq!(step(&request("user/*.rs openid"), Kind::Practitioner, &[], NOW), none);
     }
 
@@ -144,7 +148,7 @@ mod tests {
     fn a_choice_counts_for_the_person_who_made_it_while_they_may_make_it() {
         let mut request = request("patient/*.rs");
         (request.chosen_by, request.patient) = (Some("sub".into()), Some("b".into()));
-        let chosen = Step::Consent { patient: Some("b".into()), encounter: None };
+        let chosen = Step::Consent(Context { patient: Some("b".into()), encounter: None });
         assert_eq!(step(&request, Kind::Patient, &["a", "b"], NOW), chosen);
         assert_eq!(step(&request, Kind::Patient, &["a", "c"], NOW), Step::ChoosePatient, "no longer theirs");
         request.chosen_by = Some("other".into());
@@ -158,10 +162,10 @@ mod tests {
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW), choose, "a patient is implied");
         (request.chosen_by, request.patient) = (Some("sub".into()), Some("a".into()));
         request.encounter = Some("e".into());
-        let chosen = Step::Consent { patient: Some("a".into()), encounter: Some("e".into()) };
+        let chosen = Step::Consent(Context { patient: Some("a".into()), encounter: Some("e".into()) });
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW), chosen);
         request.encounter = Some(String::new());
-        let none = Step::Consent { patient: Some("a".into()), encounter: None };
+        let none = Step::Consent(Context { patient: Some("a".into()), encounter: None });
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW), none);
         request.chosen_by = Some("other".into());
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW), choose);
@@ -174,7 +178,7 @@ mod tests {
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 60_001), Step::SignIn);
         assert_eq!(
             step(&request, Kind::Patient, &["a"], NOW - 60_000),
-            Step::Consent { patient: None, encounter: None }
+            Step::Consent(Context { patient: None, encounter: None })
         );
         request.asked.max_age = Some(0);
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 1), Step::SignIn);
@@ -183,7 +187,7 @@ mod tests {
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW - 1), Step::SignIn);
         assert_eq!(
             step(&request, Kind::Patient, &["a"], NOW + 1),
-            Step::Consent { patient: None, encounter: None }
+            Step::Consent(Context { patient: None, encounter: None })
         );
     }
 }

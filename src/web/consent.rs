@@ -18,16 +18,15 @@ use crate::oauth::code::Code;
 use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
 use crate::oauth::request::Request;
+use crate::oauth::step::Context;
 use crate::smart::scope::{self, Level, Meaning, Scope};
 use crate::smart::words::{self, Group};
 use crate::store::db::Verdict;
 
-/// What a grant would be about.
-pub struct Context {
-    /// The patient.
-    pub patient: Option<String>,
-    /// The encounter, one of that patient's.
-    pub encounter: Option<String>,
+/// What the form token of the page is for: a page about one patient or visit is no consent for another.
+pub fn page_name(request: &Request, context: &Context) -> String {
+    let named = |id: &Option<String>| id.clone().unwrap_or_default();
+    format!("{} consent {} {}", request.id, named(&context.patient), named(&context.encounter))
 }
 
 /// The page.
@@ -52,7 +51,7 @@ pub fn show(
     });
     let page = Consent {
         shell: page::bare_shell(app),
-        csrf: visitor.csrf(app, &request.id),
+        csrf: visitor.csrf(app, &page_name(request, context)),
         not_you: format!("{action}?switch=1"),
         app: app_view(app, client),
         person: person_view(person),

@@ -138,8 +138,7 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
         (Some(person), Step::ChooseEncounter { patient }) => {
             choose_encounter::show(app, &visitor, person, &client, &request, &patient, None).await?
         }
-        (Some(person), Step::Consent { patient, encounter }) => {
-            let context = consent::Context { patient, encounter };
+        (Some(person), Step::Consent(context)) => {
             consent::show(app, &visitor, person, &client, &request, &context)?
         }
     };
@@ -170,7 +169,11 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
         Visit::Over(answer) => return Ok(answer),
     };
     let Launch { request, client, visitor } = *launch;
-    if !visitor.may_post(app, &request.id, form.one("csrf")?) {
+    let next = step::next(&request, visitor.signed_in.as_ref().map(present));
+    let csrf = form.one("csrf")?;
+    let saw_consent = matches!(&next, Step::Consent(context)
+        if visitor.may_post(app, &consent::page_name(&request, context), csrf));
+    if !saw_consent && !visitor.may_post(app, &request.id, csrf) {
         let (now, client_id) = (app.now(), request.client.clone());
         app.store
             .write(move |tx| {
@@ -190,7 +193,6 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
         let place = sign_in_place(&action, &client, &request, &visitor);
         return login::sign_in(app, &visitor, &place, &form, &action).await;
     }
-    let next = step::next(&request, visitor.signed_in.as_ref().map(present));
     let stay = see_other(&format!("/oauth/authorize/{}", request.id));
     match (&visitor.signed_in, next) {
         (None, _) | (_, Step::SignIn) => Ok(stay),
@@ -200,8 +202,7 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
         (Some(person), Step::ChooseEncounter { patient }) => {
             choose_encounter::choose(app, &visitor, person, &client, &request, &patient, &form).await
         }
-        (Some(person), Step::Consent { patient, encounter }) if form.one("decision")?.is_some() => {
-            let context = consent::Context { patient, encounter };
+        (Some(person), Step::Consent(context)) if saw_consent && form.one("decision")?.is_some() => {
             consent::decide(app, person, &client, &request, context, &form).await
         }
         _ => Ok(stay),
