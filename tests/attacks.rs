@@ -1,1 +1,173 @@
-//! x
+//! Attacks that must fail: each row of the list (`attacks.md`, kept outside this repository) has its tests
+//! here, or the reason why there are none yet.
+
+use std::collections::BTreeSet;
+
+mod authorize;
+mod browser;
+mod client_auth;
+mod fhir;
+mod hands;
+mod refresh;
+mod registration;
+mod token;
+
+/// One row of the list.
+struct Row {
+    number: u8,
+    name: &'static str,
+    tests: &'static [&'static str],
+    /// What of it is not tested, since its door is not built; empty where all of it is.
+    not_yet: &'static str,
+}
+
+const fn row(number: u8, name: &'static str, tests: &'static [&'static str]) -> Row {
+    Row { number, name, tests, not_yet: "" }
+}
+
+impl Row {
+    const fn but(self, not_yet: &'static str) -> Row {
+        Row { not_yet, ..self }
+    }
+}
+
+const fn later(number: u8, name: &'static str, not_yet: &'static str) -> Row {
+    Row { number, name, tests: &[], not_yet }
+}
+
+const ASSERTIONS: &str = "no private_key_jwt";
+const INTROSPECTION: &str = "no introspection";
+
+#[rustfmt::skip]
+const ROWS: [Row; 78] = [
+    row(1, "unknown app", &["an_unknown_app_gets_a_page_and_no_redirect"]),
+    row(2, "unregistered redirect", &["a_redirect_that_is_not_registered_gets_a_page"]),
+    row(3, "nearly the redirect", &["a_redirect_that_differs_in_one_character_gets_a_page"]),
+    row(4, "backslash and at sign", &["a_redirect_with_a_foreign_host_behind_an_at_sign_gets_a_page"]),
+    row(5, "fragment", &["a_redirect_with_a_fragment_gets_a_page"]),
+    row(6, "dangerous redirects at registration", &["a_redirect_that_could_lead_anywhere_cannot_be_registered"]),
+    row(7, "localhost as a prefix", &["a_host_that_only_begins_like_localhost_gets_a_page"]),
+    row(8, "loopback ports", &["only_a_native_app_may_change_the_port_of_a_loopback_address"]),
+    row(9, "repeated parameters", &["a_repeated_parameter_is_refused_by_its_name"]),
+    row(10, "response types", &["only_the_code_flow_is_served"]),
+    row(11, "no PKCE", &["no_app_goes_without_pkce"]),
+    row(12, "PKCE method", &["pkce_is_s256_and_nothing_else"]),
+    row(13, "form of the challenge", &["a_challenge_is_43_base64url_characters"]),
+    row(14, "state", &["a_state_is_needed_and_echoed_byte_for_byte_up_to_its_limit"]),
+    row(15, "aud", &["aud_must_be_this_server"]),
+    later(16, "launch handles", "no launch handles: the EHR launch is not built"),
+    row(17, "endless scope", &["a_scope_no_app_would_send_is_refused_before_it_is_read"]),
+    row(18, "odd scopes", &["a_scope_that_is_not_understood_is_left_out_and_never_widened"]),
+    row(19, "system scopes", &["a_person_cannot_grant_system_scopes"]),
+    row(20, "prompt=none", &["prompt_none_shows_no_page_and_grants_nothing"]),
+    row(21, "max_age", &["max_age_0_asks_for_the_password_again"]),
+    row(22, "request objects", &["request_objects_are_refused_and_never_fetched"])
+        .but("no pushed requests, so that none can be another app's or used twice"),
+    row(23, "form tokens", &["a_form_without_this_browsers_own_token_is_refused",
+        "a_page_shown_to_one_person_is_no_consent_of_the_next"]),
+    row(24, "edited consent form", &["a_consent_form_cannot_be_edited",
+        "an_old_consent_page_is_no_consent_for_another_patient"]),
+    row(25, "clickjacking", &["no_page_can_be_framed"]).but("no launcher, which alone may frame"),
+    row(26, "other spellings of a path", &["an_address_written_in_another_way_is_another_address"]),
+    row(27, "error answers", &["error_answers_carry_state_and_issuer_and_pages_escape_what_came"]),
+    row(28, "code twice", &["a_code_used_twice_is_refused_and_all_its_tokens_are_dead_at_once",
+        "a_code_is_used_twice_even_after_its_minute"]),
+    row(29, "code in parallel", &["of_32_redemptions_at_once_exactly_one_succeeds"]),
+    row(30, "code late", &["a_code_lives_a_minute_to_the_millisecond"]),
+    row(31, "code of another app", &["a_stranger_cannot_exchange_a_code_nor_burn_it"]),
+    row(32, "redirect at the exchange", &["a_code_needs_the_redirect_it_was_sent_to"]),
+    row(33, "verifier", &["a_code_needs_its_verifier"]),
+    row(34, "code elsewhere", &["a_code_travels_in_a_form_body_and_nowhere_else"]),
+    row(35, "endless form", &["an_endless_form_is_refused"]),
+    row(36, "grant types", &["an_absent_grant_type_is_invalid_request",
+        "grant_types_that_were_never_safe_are_unsupported"]),
+    row(37, "person disabled before the exchange", &["a_person_shut_out_between_code_and_exchange_gets_no_token"]),
+    row(38, "wrong secrets", &["a_wrong_or_missing_secret_is_refused", "a_secret_in_the_url_proves_nothing",
+        "a_secret_for_an_app_that_has_none_is_refused"]),
+    row(39, "two proofs", &["two_ways_of_proving_at_once_are_refused"]).but(ASSERTIONS),
+    row(40, "encoded Basic", &["name_and_secret_in_the_header_may_be_form_encoded"]),
+    row(41, "empty Basic", &["a_public_app_does_not_become_another_by_an_empty_secret"]),
+    later(42, "forged assertions", ASSERTIONS),
+    later(43, "audience of assertions", ASSERTIONS),
+    later(44, "times of assertions", ASSERTIONS),
+    later(45, "jti twice", ASSERTIONS),
+    later(46, "iss and sub of assertions", ASSERTIONS),
+    later(47, "keys of assertions", ASSERTIONS),
+    later(48, "fetching keys", "no private_key_jwt, and nothing is fetched"),
+    row(49, "constant time", &["every_secret_is_compared_in_constant_time"]),
+    row(50, "refresh token again", &["a_refresh_token_used_again_after_the_grace_time_ends_the_grant",
+        "a_refresh_token_whose_successor_was_used_gives_nothing_even_within_the_grace_time"]),
+    row(51, "refresh in parallel", &["of_32_refreshes_at_once_one_family_lives_on"]),
+    row(52, "another app's refresh token", &["another_apps_refresh_token_is_refused_and_not_burnt"]),
+    row(53, "scope of a refresh", &["a_refresh_can_ask_for_less_and_never_for_more",
+        "a_narrow_grant_is_not_widened_by_a_refresh"]),
+    row(54, "refresh after the end", &["nobody_refreshes_for_a_person_who_was_shut_out",
+        "nobody_refreshes_what_was_ended"])
+        .but("no logout, no passwords to change, no page to disconnect or delete an app"),
+    row(55, "restart", &["what_was_ended_stays_ended_after_a_restart"]),
+    row(56, "online_access", &["online_access_ends_with_the_session"]),
+    row(57, "refresh answer", &["a_refresh_answer_repeats_the_context_and_names_the_same_person"]),
+    later(58, "who may introspect", INTROSPECTION),
+    later(59, "what introspection says", INTROSPECTION),
+    later(60, "revocation", "no revocation"),
+    row(61, "where a token may stand", &["a_token_counts_in_one_authorization_header_only"]).but("no userinfo"),
+    later(62, "logout", "no logout"),
+    row(63, "registration", &["no_redirects_and_a_thousand_redirects_are_refused",
+        "a_logo_or_launch_address_that_is_no_web_address_is_refused",
+        "what_is_registered_is_said_and_nothing_else_is"])
+        .but("no jwks, no client_credentials; production takes no registrations yet"),
+    later(64, "registration access tokens", "no door to manage a registration"),
+    row(65, "other patients", &["another_patients_records_are_not_there", "no_search_finds_another_patients_records",
+        "a_list_of_ids_gives_only_ones_own", "query_and_form_of_a_posted_search_hold_together",
+        "a_record_that_only_seems_to_be_about_a_patient_is_not_theirs",
+        "a_person_sees_under_user_scopes_only_whom_they_act_for"])
+        .but("no _include, _revinclude, $everything, history, Bundle, export"),
+    row(66, "granular scopes", &["a_laboratory_scope_shows_laboratory_results_whatever_is_searched_for"]),
+    row(67, "letters", &["reading_is_not_searching_and_searching_is_not_reading",
+        "a_sign_in_alone_opens_one_resource_or_none"]),
+    later(68, "writes", "no FHIR writes"),
+    later(69, "upstream proxy", "no upstream"),
+    row(70, "depth", &["endless_and_deep_searches_are_refused"]).but("no FHIR writes, which alone take deep resources"),
+    later(71, "lockout", "no rate limits, and the sandbox's shared word cannot be guessed at"),
+    later(72, "TOTP", "no second factor"),
+    row(73, "sessions", &["the_session_is_new_at_each_sign_in_and_the_old_one_is_dead",
+        "another_persons_refresh_token_never_turns_into_ones_own"]).but("no logout"),
+    row(74, "names", &["names_with_markup_and_direction_marks_stay_names_on_every_page"]),
+    later(75, "federation", "no federation"),
+    row(76, "forged host", &["a_forged_host_changes_no_address"]),
+    row(77, "open redirect", &["signing_in_leads_back_to_this_server_whatever_the_address_says"]),
+    row(78, "delegate revoked", &["whoever_may_no_longer_act_for_a_patient_gets_no_further_token"]),
+];
+
+const SOURCES: [&str; 7] = [
+    include_str!("attacks/authorize.rs"),
+    include_str!("attacks/browser.rs"),
+    include_str!("attacks/client_auth.rs"),
+    include_str!("attacks/fhir.rs"),
+    include_str!("attacks/refresh.rs"),
+    include_str!("attacks/registration.rs"),
+    include_str!("attacks/token.rs"),
+];
+
+#[test]
+fn every_row_of_the_list_has_its_tests_or_the_reason_why_not() {
+    let numbers: Vec<u8> = ROWS.iter().map(|row| row.number).collect();
+    assert_eq!(numbers, (1..=78).collect::<Vec<u8>>());
+    let mut named = BTreeSet::new();
+    for Row { number, name, tests, not_yet } in &ROWS {
+        assert!(!tests.is_empty() || !not_yet.is_empty(), "{number} ({name}) has neither");
+        for test in *tests {
+            let is_here = SOURCES.iter().any(|source| source.contains(&format!("fn {test}(")));
+            assert!(is_here, "{number} ({name}) names `{test}`, which is nowhere");
+            assert!(named.insert(*test), "`{test}` is named twice");
+        }
+    }
+    for source in SOURCES {
+        let tests = source.lines().zip(source.lines().skip(1));
+        for (_, head) in tests.filter(|(above, _)| above.starts_with("#[tokio::test") || *above == "#[test]")
+        {
+            let name = head.split("fn ").nth(1).and_then(|rest| rest.split('(').next()).expect("a test");
+            assert!(named.contains(name), "`{name}` has no row");
+        }
+    }
+}
