@@ -293,19 +293,19 @@ impl<'a> Sql<'a> {
         format!("{reach} AND {criterion}")
     }
 
-    /// The table of prefixes in `matching.rs`, for spans.
-    fn span(&mut self, prefix: Prefix, lo: &str, hi: &str, asked: (i64, i64)) -> String {
-        let (from, to) = (self.bind(asked.0), self.bind(asked.1));
+    /// The table of prefixes in `matching.rs`, for spans. It binds only what it names: the database refuses
+    /// a value too many, and here it may be the last.
+    fn span(&mut self, prefix: Prefix, lo: &str, hi: &str, (from, to): (i64, i64)) -> String {
         match prefix {
-            Prefix::Eq => format!("({lo} >= {from} AND {hi} <= {to})"),
-            Prefix::Ne => format!("NOT ({lo} >= {from} AND {hi} <= {to})"),
-            Prefix::Gt => format!("{hi} > {to}"),
-            Prefix::Lt => format!("{lo} < {from}"),
-            Prefix::Ge => format!("{hi} > {from}"),
-            Prefix::Le => format!("{lo} < {to}"),
-            Prefix::Sa => format!("{lo} >= {to}"),
-            Prefix::Eb => format!("{hi} <= {from}"),
-            Prefix::Ap => format!("({hi} > {from} AND {lo} < {to})"),
+            Prefix::Eq => format!("({lo} >= {} AND {hi} <= {})", self.bind(from), self.bind(to)),
+            Prefix::Ne => format!("NOT ({lo} >= {} AND {hi} <= {})", self.bind(from), self.bind(to)),
+            Prefix::Gt => format!("{hi} > {}", self.bind(to)),
+            Prefix::Lt => format!("{lo} < {}", self.bind(from)),
+            Prefix::Ge => format!("{hi} > {}", self.bind(from)),
+            Prefix::Le => format!("{lo} < {}", self.bind(to)),
+            Prefix::Sa => format!("{lo} >= {}", self.bind(to)),
+            Prefix::Eb => format!("{hi} <= {}", self.bind(from)),
+            Prefix::Ap => format!("({hi} > {} AND {lo} < {})", self.bind(from), self.bind(to)),
         }
     }
 
