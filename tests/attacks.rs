@@ -7,7 +7,9 @@ mod authorize;
 mod browser;
 mod client_auth;
 mod fhir;
+mod forms;
 mod hands;
+mod redirects;
 mod refresh;
 mod registration;
 mod token;
@@ -139,11 +141,13 @@ const ROWS: [Row; 78] = [
     row(78, "delegate revoked", &["whoever_may_no_longer_act_for_a_patient_gets_no_further_token"]),
 ];
 
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 9] = [
     include_str!("attacks/authorize.rs"),
     include_str!("attacks/browser.rs"),
     include_str!("attacks/client_auth.rs"),
     include_str!("attacks/fhir.rs"),
+    include_str!("attacks/forms.rs"),
+    include_str!("attacks/redirects.rs"),
     include_str!("attacks/refresh.rs"),
     include_str!("attacks/registration.rs"),
     include_str!("attacks/token.rs"),

@@ -177,7 +177,7 @@ pub async fn disable(server: &TestApp, username: &str) {
     behind(server, move |tx| Account::set_disabled(tx, &id, Some(now))).await;
 }
 
-/// How many lines the audit has of that kind that are refusals, or (`ok`) are not.
+/// How many lines of that kind the audit has.
 pub fn audited(server: &TestApp, kind: &str) -> i64 {
     let sql = "SELECT count(*) FROM events WHERE kind = $1";
     let count = |tx: &Tx<'_>| tx.first(sql, hearthgate::params![kind], |row| row.get(0));
