@@ -141,11 +141,10 @@ impl Settings {
             }
         };
         let listen_given = self.listen.or(file.listen);
-        let listen: SocketAddr = match listen_given.as_deref().unwrap_or(DEFAULT_LISTEN) {
-            text => text.parse().map_err(|_| {
-                bad("listen", format!("`{text}` is not an address and port; write it like {DEFAULT_LISTEN}"))
-            })?,
-        };
+        let text = listen_given.as_deref().unwrap_or(DEFAULT_LISTEN);
+        let listen: SocketAddr = text.parse().map_err(|_| {
+            bad("listen", format!("`{text}` is not an address and port; write it like {DEFAULT_LISTEN}"))
+        })?;
         let given_mode = self.mode.or(file.mode);
         let mode = given_mode.unwrap_or(Mode::Sandbox);
         if given_mode.is_none() && !listen.ip().is_loopback() {

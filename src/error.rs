@@ -112,6 +112,15 @@ impl Code {
     }
 }
 
+/// A value that was sent, and the values that would have been right.
+#[derive(Debug)]
+pub struct Mismatch {
+    /// As it came.
+    pub received: String,
+    /// One an entry; empty where they cannot be listed.
+    pub expected: Vec<String>,
+}
+
 /// A refusal: public words that help the app's developer, and a private cause for the events.
 #[derive(Debug)]
 pub struct Problem {
@@ -121,10 +130,8 @@ pub struct Problem {
     pub words: Cow<'static, str>,
     /// The parameter or field at fault, where there is one.
     pub parameter: Option<&'static str>,
-    /// What came instead, for the page that tells of it.
-    pub received: Option<String>,
-    /// What would have been right, one an entry.
-    pub expected: Vec<String>,
+    /// What came instead and what would have been right, for the page that tells of it.
+    pub mismatch: Option<Box<Mismatch>>,
     /// For the events and the log only.
     pub cause: Option<String>,
 }
@@ -132,14 +139,7 @@ pub struct Problem {
 impl Problem {
     /// A refusal of this kind with these public words.
     pub fn new(code: Code, words: impl Into<Cow<'static, str>>) -> Self {
-        Problem {
-            code,
-            words: words.into(),
-            parameter: None,
-            received: None,
-            expected: Vec::new(),
-            cause: None,
-        }
+        Problem { code, words: words.into(), parameter: None, mismatch: None, cause: None }
     }
 
     /// Adds the private cause.
@@ -156,8 +156,8 @@ impl Problem {
 
     /// Shows what came, and what would have been right. Only for values that are no secret.
     pub fn not_one_of(mut self, received: &str, expected: &[String]) -> Self {
-        self.received = Some(received.chars().take(500).collect());
-        self.expected = expected.to_vec();
+        let received = received.chars().take(500).collect();
+        self.mismatch = Some(Box::new(Mismatch { received, expected: expected.to_vec() }));
         self
     }
 }

@@ -19,7 +19,7 @@ use crate::oauth::{authorize, metadata, register, token};
 use crate::params;
 use crate::sandbox::people;
 use crate::store::db::{DbError, Store, Verdict};
-use crate::web::{account, apps, cors, home, steps};
+use crate::web::{account, answer, apps, cors, home, steps};
 
 /// The largest body read anywhere, bytes.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -188,6 +188,7 @@ pub fn routes(app: App) -> Router {
     routes
         .fallback(any(home::nothing))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), answer::too_large))
         .layer(axum::middleware::from_fn_with_state(app.clone(), cors::layer))
         .layer(CatchPanicLayer::new())
         .with_state(app)

@@ -36,7 +36,13 @@ enum Refusal {
     /// The app or its redirect is not to be trusted: a page.
     Page(Problem),
     /// Back to the app.
-    Redirect(String, Option<String>, Problem),
+    Redirect(Box<Back>, Problem),
+}
+
+/// Where the app is told: its redirect URI, and the state to echo.
+struct Back {
+    to: String,
+    state: Option<String>,
 }
 
 /// The endpoint by GET.
@@ -62,8 +68,8 @@ async fn authorize(app: &App, raw: &[u8], headers: &HeaderMap) -> Response {
     };
     match refusal {
         Refusal::Page(problem) => page::problem(app, &problem),
-        Refusal::Redirect(to, state, problem) => {
-            see_other(&error_redirect(app, &to, state.as_deref(), &problem))
+        Refusal::Redirect(back, problem) => {
+            see_other(&error_redirect(app, &back.to, back.state.as_deref(), &problem))
         }
     }
 }
@@ -71,7 +77,10 @@ async fn authorize(app: &App, raw: &[u8], headers: &HeaderMap) -> Response {
 async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Refusal> {
     let params = Params::parse(raw).map_err(Refusal::Page)?;
     let (client, asked) = check(app, &params)?;
-    let back = |problem| Refusal::Redirect(asked.redirect_uri.clone(), asked.state.clone(), problem);
+    let back = |problem| {
+        let back = Back { to: asked.redirect_uri.clone(), state: asked.state.clone() };
+        Refusal::Redirect(Box::new(back), problem)
+    };
     let visitor = Visitor::from_headers(app, headers).await.map_err(back)?;
     let request = Request::new(&client.id, asked.clone(), app.chance.id(), app.now(), &app.chance);
     if asked.prompt.contains(&Prompt::None) {
@@ -112,7 +121,10 @@ fn check(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
     let (client, redirect_uri) = known_app(server, params).map_err(Refusal::Page)?;
     // A repeated `state` is itself the mistake; none is echoed then.
     let state = params.one("state").ok().flatten().filter(|s| s.len() <= LONGEST_STATE).map(str::to_owned);
-    let back = |problem| Refusal::Redirect(redirect_uri.clone(), state.clone(), problem);
+    let back = |problem| {
+        let back = Back { to: redirect_uri.clone(), state: state.clone() };
+        Refusal::Redirect(Box::new(back), problem)
+    };
     let mut asked = Asked {
         redirect_uri: redirect_uri.clone(),
         state: state.clone(),
@@ -236,10 +248,11 @@ fn policy_allows(server: &Server, redirect_uri: &str) -> bool {
 type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
 
 /// What is checked before scopes are looked at, in this order.
-const BEFORE_SCOPES: [Check; 6] = [
+const BEFORE_SCOPES: [Check; 7] = [
     each_parameter_once,
     no_value_is_endless,
     no_request_object,
+    no_foreign_launch,
     response_type_is_code,
     state_fits,
     openid_extras,
@@ -275,6 +288,18 @@ fn no_request_object(params: &Params, _: &mut Asked) -> Result<(), Problem> {
         return Err(Problem::new(Code::InvalidRequestUri, words).at("request_uri"));
     }
     Ok(())
+}
+
+/// No EHR launches begin here yet, so whatever `launch` holds was not issued by this server. Going on as if it
+/// were a standalone launch would open a record that nobody chose.
+fn no_foreign_launch(params: &Params, _: &mut Asked) -> Result<(), Problem> {
+    match params.one("launch")? {
+        None => Ok(()),
+        Some(_) => Err(invalid_request(
+            "this `launch` was not issued by this server; leave it out to begin a standalone launch",
+        )
+        .at("launch")),
+    }
 }
 
 fn response_type_is_code(params: &Params, _: &mut Asked) -> Result<(), Problem> {

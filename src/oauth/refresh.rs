@@ -114,6 +114,10 @@ pub fn rotate(
     if let Some((_, why)) = &grant.ended {
         return refuse(invalid_grant(format!("the access was ended ({why}); launch again")), event);
     }
+    // Before anything else is looked at: a thief's other mistakes must not hide that the token was stolen.
+    if kept.used.is_some_and(|used| now - used >= GRACE) {
+        return reused(tx, &grant, now, event);
+    }
     if now >= kept.expires {
         return refuse(invalid_grant("the refresh token has expired; launch again"), event);
     }
@@ -138,12 +142,9 @@ pub fn rotate(
             )?;
             keep(tx, &next_hash, &grant.id, now)?;
         }
-        Some(used) => {
-            let successor_used = find(tx, &next_hash)?.is_none_or(|s| s.used.is_some());
-            if now - used >= GRACE {
-                return reused(tx, &grant, now, event);
-            }
-            if successor_used {
+        // A repeat within the grace time: a lost answer, or a parallel tab.
+        Some(_) => {
+            if find(tx, &next_hash)?.is_none_or(|next| next.used.is_some()) {
                 return refuse(
                     invalid_grant("the refresh token was used, and so was the one that followed it"),
                     event,

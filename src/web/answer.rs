@@ -1,11 +1,13 @@
 //! How a [`Problem`] becomes an HTTP answer: OAuth JSON or an OperationOutcome (pages: `page.rs`).
 //! Nowhere else does an error meet HTTP. Also the one log line that a failure of ours gets.
 
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::app::Server;
+use crate::app::{App, Server};
 use crate::error::{Code, Problem};
 
 /// The media type of FHIR resources.
@@ -109,6 +111,24 @@ pub fn outcome(problem: &Problem) -> Response {
         }],
     });
     fhir_json(status, body.to_string())
+}
+
+/// A body over the limit is refused before its endpoint sees it; the refusal still takes the form that is
+/// read at that address.
+pub async fn too_large(State(app): State<App>, request: Request, next: Next) -> Response {
+    let path = request.uri().path().to_owned();
+    let answer = next.run(request).await;
+    if answer.status() != StatusCode::PAYLOAD_TOO_LARGE
+        || answer.headers().contains_key(header::CACHE_CONTROL)
+    {
+        return answer;
+    }
+    let problem = Problem::new(Code::TooLarge, "the body is larger than anything that is read here");
+    match path.as_str() {
+        p if p.starts_with("/fhir") || p.starts_with("/open/fhir") => outcome(&problem),
+        "/oauth/token" | "/oauth/register" => oauth(&problem),
+        _ => super::page::problem(&app, &problem),
+    }
 }
 
 /// The redirect that tells the app of a refusal (RFC 6749 4.1.2.1, RFC 9207).

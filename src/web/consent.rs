@@ -170,7 +170,7 @@ fn granted(asked: &[Scope], posted: &[&str]) -> Result<Vec<Scope>, Problem> {
     kept.retain(|s| {
         let of_patient = s.is_at(Level::Patient);
         let of_identity = matches!(s.meaning, Meaning::FhirUser | Meaning::Profile);
-        !(no_patient && of_patient) && !(no_identity && of_identity)
+        !(no_patient && of_patient || no_identity && of_identity)
     });
     Ok(kept)
 }

@@ -74,8 +74,8 @@ pub fn problem(server: &Server, problem: &Problem) -> Response {
     let detail = problem.parameter.map(|parameter| views::Problem {
         what: "What this server was sent, and what it takes:".into(),
         parameter: parameter.into(),
-        received: problem.received.clone(),
-        expected: problem.expected.clone(),
+        received: problem.mismatch.as_ref().map(|m| m.received.clone()),
+        expected: problem.mismatch.as_ref().map(|m| m.expected.clone()).unwrap_or_default(),
         reference: None,
     });
     let message = Message {
