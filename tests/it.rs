@@ -2,6 +2,7 @@
 
 mod kit;
 
+mod apps;
 mod attacks;
 mod house;
 mod import;
