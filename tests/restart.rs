@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use hearthgate::crypto::sha256_base64url;
+use hearthgate::store::db::Verdict;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
@@ -214,6 +215,28 @@ async fn a_database_refuses_another_master_key_rather_than_making_new_keys() {
         .unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("master key"), "{said}");
+}
+
+#[tokio::test]
+async fn an_index_made_by_another_version_is_made_anew_at_the_next_start() {
+    let first = TestApp::start().await;
+    let search = "/open/fhir/Observation?patient=patient-maria&category=laboratory&_summary=count";
+    let found = first.get(search).await.json()["total"].clone();
+    assert!(found.as_i64().unwrap() > 0);
+    first
+        .app
+        .store
+        .write(|tx| {
+            tx.execute("UPDATE settings SET value = '0' WHERE name = 'index_version'", &[])?;
+            tx.execute("DELETE FROM index_token", &[])?;
+            tx.execute("UPDATE index_reference SET target = 'Patient/nobody'", &[])?;
+            Ok(Verdict::Commit(()))
+        })
+        .await
+        .unwrap();
+    assert_eq!(first.get(search).await.json()["total"], json!(0));
+    let second = TestApp::start_on(first.app.store.clone()).await;
+    assert_eq!(second.get(search).await.json()["total"], found);
 }
 
 #[tokio::test]

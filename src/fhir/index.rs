@@ -189,6 +189,7 @@ pub fn bring_up_to_date(store: &Store, base: &str) -> Result<usize, DbError> {
                 tx.execute(&format!("DELETE FROM {table}"), &[])?;
             }
             let keys: Vec<i64> = tx.all("SELECT key FROM resources ORDER BY key", &[], |row| row.get(0))?;
+            let all = keys.len();
             for key in keys {
                 let sql = "SELECT owner, json FROM resources WHERE key = $1";
                 let row =
@@ -196,6 +197,9 @@ pub fn bring_up_to_date(store: &Store, base: &str) -> Result<usize, DbError> {
                 if let Some((owner, resource)) = row {
                     Indexable { key, owner: &owner, resource: &resource }.add(tx, &base)?;
                     count += 1;
+                    if count % REPORT_EVERY == 0 {
+                        tracing::info!(done = count, of = all, "indexing all resources anew");
+                    }
                 }
             }
         }
@@ -205,6 +209,9 @@ pub fn bring_up_to_date(store: &Store, base: &str) -> Result<usize, DbError> {
         Ok(Verdict::Commit(count))
     })
 }
+
+/// How many resources lie between two lines of progress.
+const REPORT_EVERY: usize = 5_000;
 
 const TABLES: [&str; 8] = [
     "refers",
