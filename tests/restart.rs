@@ -229,7 +229,7 @@ async fn an_index_made_by_another_version_is_made_anew_at_the_next_start() {
         .write(|tx| {
             tx.execute("UPDATE settings SET value = '0' WHERE name = 'index_version'", &[])?;
             tx.execute("DELETE FROM index_token", &[])?;
-            tx.execute("UPDATE index_reference SET target = 'Patient/nobody'", &[])?;
+            tx.execute("UPDATE index_reference SET target = 'no' || target", &[])?;
             Ok(Verdict::Commit(()))
         })
         .await
