@@ -59,6 +59,8 @@ pub struct Policy {
     pub http_redirects: bool,
     /// Anybody may register an app.
     pub open_registration: bool,
+    /// An app may be registered to introspect the tokens of others without anybody's approval.
+    pub open_introspection: bool,
     /// The shortest life an app's access tokens may be given.
     pub shortest_token_life: Millis,
 }
@@ -71,6 +73,7 @@ impl From<Mode> for Policy {
             shared_password: sandbox,
             http_redirects: sandbox,
             open_registration: sandbox,
+            open_introspection: sandbox,
             shortest_token_life: if sandbox { SECOND } else { MINUTE },
         }
     }

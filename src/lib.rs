@@ -22,6 +22,7 @@ pub mod oauth {
     pub mod client_auth; // noun: who is calling: none, basic, post
     pub mod code; // noun: codes: once, bound, short
     pub mod grant; // noun: what was granted: the thing that is revoked
+    pub mod introspect; // endpoint: /oauth/introspect
     pub mod keys; // noun: signing keys
     pub mod metadata; // endpoint: discovery and JWKS
     pub mod params; // pure: a request's parameters, once
@@ -29,13 +30,16 @@ pub mod oauth {
     pub mod register; // endpoint: /oauth/register
     pub mod registration; // noun: what an app may register
     pub mod request; // noun: authorization requests on their way
+    pub mod revoke; // endpoint: /oauth/revoke
     pub mod step; // noun: what a person must do next
     pub mod token; // endpoint: /oauth/token
 }
 
 /// OpenID Connect.
 pub mod oidc {
-    pub mod id_token; // pure: claims, at_hash, fhirUser, profile
+    pub mod claims; // pure: what is said of a person: fhirUser, profile, name, email, phone, address
+    pub mod id_token; // pure: the claims of an id_token, at_hash
+    pub mod userinfo; // endpoint: /oauth/userinfo
 }
 
 /// What SMART adds to OAuth.
@@ -88,11 +92,13 @@ pub mod web {
     pub mod answer; // page: a Problem as JSON, OperationOutcome or redirect
     pub mod app_form; // page: the form an app is registered and changed by
     pub mod apps; // page: a developer's apps
+    pub mod bearer; // page: the access token of a request
     pub mod browser; // page: who is at the other end: cookies, session, form tokens
     pub mod choose; // page: whose record?
     pub mod choose_encounter; // page: which visit?
     pub mod consent; // page: may the app have this?
     pub mod cors; // page: which origins may read which answers
+    pub mod form; // page: a form that an app posts, and who sent it
     pub mod home; // page: what this server is
     pub mod login; // page: who are you?
     pub mod page; // page: headers, frame, and the page for a problem

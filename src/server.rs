@@ -15,11 +15,12 @@ use crate::events;
 use crate::fhir::{api, index};
 use crate::identity::session::Csrf;
 use crate::oauth::keys::{KeyError, Keys};
-use crate::oauth::{authorize, metadata, register, token};
+use crate::oauth::{authorize, introspect, metadata, register, revoke, token};
+use crate::oidc::userinfo;
 use crate::params;
 use crate::sandbox::people;
 use crate::store::db::{DbError, Store, Verdict};
-use crate::web::{account, answer, apps, cors, home, steps};
+use crate::web::{account, answer, apps, cors, form, home, steps};
 
 /// The largest body read anywhere, bytes.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -161,8 +162,11 @@ pub fn routes(app: App) -> Router {
         .route("/.well-known/oauth-authorization-server", get(metadata::openid_configuration))
         .route("/oauth/jwks", get(metadata::jwks))
         .route("/oauth/authorize", get(authorize::get).post(authorize::post))
-        .route("/oauth/token", post(token::post).fallback(token::wrong_method))
-        .route("/oauth/register", post(register::post).fallback(token::wrong_method))
+        .route("/oauth/token", post(token::post).fallback(form::wrong_method))
+        .route("/oauth/register", post(register::post).fallback(form::wrong_method))
+        .route("/oauth/introspect", post(introspect::post).fallback(form::wrong_method))
+        .route("/oauth/revoke", post(revoke::post).fallback(form::wrong_method))
+        .route("/oauth/userinfo", get(userinfo::userinfo).post(userinfo::userinfo))
         .nest("/fhir", fhir)
         // For people
         .route("/", get(home::show))

@@ -9,3 +9,4 @@ mod import;
 mod launch;
 mod relying_party;
 mod restart;
+mod tokens;

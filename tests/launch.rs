@@ -248,3 +248,54 @@ async fn an_app_is_disconnected_by_the_person_and_everything_it_holds_is_dead() 
     assert_eq!(server.post_token(&form).await.error(), "invalid_grant");
     assert!(!browser.get("/account").await.text.contains("Test app"));
 }
+
+#[tokio::test]
+async fn signing_out_ends_the_session_and_what_was_granted_for_its_time() {
+    let server = TestApp::start().await;
+    let client = server.register(json!({"grant_types": ["authorization_code", "refresh_token"]})).await;
+    let browser = server.browser();
+    let mut tokens = Vec::new();
+    for staying in ["online_access", "offline_access"] {
+        let launch = server.launch(&client).scope(&format!("launch/patient patient/*.rs {staying}"));
+        let (path, page) = launch.to_consent(&browser).await;
+        let csrf = page.hidden("csrf").unwrap();
+        let (ticked, _) = page.boxes("scope");
+        let mut form = vec![("csrf", csrf.as_str()), ("decision", "allow")];
+        form.extend(ticked.iter().map(|s| ("scope", s.as_str())));
+        let code = browser.post(&path, &form).await.redirect_params()["code"].clone();
+        tokens.push(server.exchange(&client, &code).await.json());
+    }
+    let csrf = browser.get("/account").await.hidden("csrf").unwrap();
+    browser.post("/account/sign-out", &[("csrf", &csrf)]).await;
+    assert!(browser.get("/account").await.text.contains("name=\"password\""), "nobody is signed in");
+    let refresh = |token: &serde_json::Value| {
+        let token = token["refresh_token"].as_str().unwrap().to_owned();
+        let (server, id) = (&server, client.id.clone());
+        async move {
+            let form = [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token.as_str()),
+                ("client_id", id.as_str()),
+            ];
+            server.post_token(&form).await
+        }
+    };
+    assert_eq!(
+        server.fhir(access(&tokens[0]), "Patient/patient-maria").await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(refresh(&tokens[0]).await.error(), "invalid_grant");
+    assert_eq!(refresh(&tokens[1]).await.status, StatusCode::OK, "it was granted to outlive the session");
+}
+
+#[tokio::test]
+async fn a_launch_handle_that_was_not_issued_here_is_refused_and_no_picker_is_shown() {
+    let server = TestApp::start().await;
+    let client = server.register(json!({})).await;
+    for scope in ["launch patient/*.rs", "launch/patient patient/*.rs"] {
+        let told =
+            server.launch(&client).scope(scope).with("launch", "made-up").answer().await.redirect_params();
+        assert_eq!(told["error"], "invalid_request");
+        assert!(told["error_description"].contains("`launch`"), "{}", told["error_description"]);
+    }
+}

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use axum::body::Bytes;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 
 use super::access::{self, Denied, Holder, Interaction, Reach, Sees};
 use super::definitions;
@@ -19,46 +19,14 @@ use crate::error::{Code, Problem, insufficient_scope, invalid_request, invalid_t
 use crate::events::{Event, Kind};
 use crate::oauth::access_token::Bearer;
 use crate::oauth::params::Params;
-use crate::web::answer::{self, fhir_json};
+use crate::web::answer::fhir_json;
+use crate::web::bearer::{self, Refused};
 use crate::web::cors::AnswerFor;
 
 /// Who asks: somebody with a token, or anybody at the open twin.
 enum Caller {
     Bearer(Box<Bearer>),
     Anybody,
-}
-
-/// A refusal at this endpoint: a problem, and whether a token was sent at all.
-pub struct Refused {
-    problem: Problem,
-    no_token: bool,
-}
-
-impl From<Problem> for Refused {
-    fn from(problem: Problem) -> Self {
-        Refused { problem, no_token: false }
-    }
-}
-
-impl From<crate::store::db::DbError> for Refused {
-    fn from(e: crate::store::db::DbError) -> Self {
-        Problem::from(e).into()
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        let mut answer = answer::outcome(&self.problem);
-        let challenge = match self.problem.code {
-            Code::InvalidToken if self.no_token => answer::bearer_challenge(None),
-            Code::InvalidToken | Code::InsufficientScope => answer::bearer_challenge(Some(&self.problem)),
-            _ => return answer,
-        };
-        if let Ok(value) = challenge.parse() {
-            answer.headers_mut().insert(header::WWW_AUTHENTICATE, value);
-        }
-        answer
-    }
 }
 
 type Answer = Result<Response, Refused>;
@@ -145,47 +113,20 @@ fn posted(headers: &HeaderMap, query: Option<String>, body: &Bytes) -> Result<St
         return Err(Problem::new(Code::UnsupportedMediaType, format!("send the search as {form}")));
     }
     let body = std::str::from_utf8(body).map_err(|_| invalid_request("the form is not UTF-8"))?;
-    no_token_in(body)?;
+    bearer::no_token_in(body)?;
     let parts: Vec<&str> =
         [query.as_deref().unwrap_or_default(), body.trim()].into_iter().filter(|p| !p.is_empty()).collect();
     Ok(parts.join("&"))
 }
 
-/// RFC 6750 2.2 and 2.3 are not served: URLs and forms are logged, and the links of a Bundle repeat them.
-fn no_token_in(parameters: &str) -> Result<(), Problem> {
-    let is_token = |(name, _): (std::borrow::Cow<'_, str>, _)| name == "access_token";
-    if url::form_urlencoded::parse(parameters.as_bytes()).any(is_token) {
-        let words = "a token does not belong in a URL or form; send it as `Authorization: Bearer …`";
-        return Err(invalid_request(words));
-    }
-    Ok(())
-}
-
-/// The token of a request, and what it may do now (RFC 6750 2.1: only in the header, only once).
+/// The caller behind a token for this endpoint.
 fn bearer(server: &Server, headers: &HeaderMap, query: Option<&str>) -> Result<Caller, Refused> {
-    let refuse = |problem| Refused { problem, no_token: false };
-    no_token_in(query.unwrap_or_default()).map_err(refuse)?;
-    let mut sent = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = sent.next() else {
-        let problem =
-            invalid_token("this endpoint is protected; send an access token as `Authorization: Bearer …`");
-        return Err(Refused { problem, no_token: true });
-    };
-    if sent.next().is_some() {
-        return Err(refuse(invalid_request("send one Authorization header, not several")));
+    let bearer = bearer::from_headers(server, headers, query.unwrap_or_default())?;
+    if bearer.grant.audience != server.fhir_base() {
+        let words = "the access token is not for this FHIR server; launch with `aud` set to its base";
+        return Err(invalid_token(words).into());
     }
-    let token = value.to_str().ok().and_then(|text| text.split_once(' '));
-    let Some((_, token)) = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
-        return Err(refuse(invalid_token("the Authorization header must be `Bearer` and an access token")));
-    };
-    let now = server.now();
-    match server.store.read(|tx| Bearer::find(tx, token.trim(), now))? {
-        Ok(bearer) if bearer.grant.audience != server.fhir_base() => Err(refuse(invalid_token(
-            "the access token is not for this FHIR server; launch with `aud` set to its base",
-        ))),
-        Ok(bearer) => Ok(Caller::Bearer(Box::new(bearer))),
-        Err(dead) => Err(refuse(invalid_token(dead.words()))),
-    }
+    Ok(Caller::Bearer(Box::new(bearer)))
 }
 
 /// Whom the person behind a token may act for.

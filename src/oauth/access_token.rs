@@ -22,6 +22,8 @@ pub struct Bearer {
     pub acts_for: Vec<ActsFor>,
     /// What it may do: token ∩ grant ∩ what the app is registered for.
     pub scopes: Vec<Scope>,
+    /// When it was issued.
+    pub issued: Millis,
     /// From then on it is dead.
     pub expires: Millis,
 }
@@ -86,13 +88,25 @@ pub fn issue(
     Ok(secret)
 }
 
+/// The grant of a presented access token, dead or alive.
+pub fn grant_of(tx: &Tx<'_>, presented: &str) -> Result<Option<String>, DbError> {
+    let sql = "SELECT grant_id FROM access_tokens WHERE hash = $1";
+    tx.first(sql, params![Hashed::of(presented).as_str()], |row| row.get(0))
+}
+
+/// Ends one access token, and nothing else of its grant.
+pub fn expire(tx: &Tx<'_>, presented: &str, now: Millis) -> Result<(), DbError> {
+    let sql = "UPDATE access_tokens SET expires_ms = $2 WHERE hash = $1 AND expires_ms > $2";
+    tx.execute(sql, params![Hashed::of(presented).as_str(), now]).map(drop)
+}
+
 impl Bearer {
     /// What a presented token may do now. Nothing of it is cached between calls, since anything of it
     /// can end access.
     pub fn find(tx: &Tx<'_>, presented: &str, now: Millis) -> Result<Result<Bearer, Dead>, DbError> {
         let row = tx.first(
             &format!(
-                "SELECT {}, t.scopes, t.expires_ms FROM access_tokens t JOIN grants g ON g.id = t.grant_id
+                "SELECT {}, t.scopes, t.issued_ms, t.expires_ms FROM access_tokens t JOIN grants g ON g.id = t.grant_id
                  WHERE t.hash = $1",
                 grant::COLUMNS
             ),
@@ -102,10 +116,11 @@ impl Bearer {
                     Grant::read(row)?,
                     row.get::<Option<String>>(grant::WIDTH)?,
                     row.get::<Millis>(grant::WIDTH + 1)?,
+                    row.get::<Millis>(grant::WIDTH + 2)?,
                 ))
             },
         )?;
-        let Some((grant, narrowed, expires)) = row else { return Ok(Err(Dead::Unknown)) };
+        let Some((grant, narrowed, issued, expires)) = row else { return Ok(Err(Dead::Unknown)) };
         if now >= expires {
             return Ok(Err(Dead::Expired));
         }
@@ -127,6 +142,6 @@ impl Bearer {
             None => granted,
         };
         let scopes = scope::meet(&scopes, &client.metadata.scopes());
-        Ok(Ok(Bearer { grant, client, account, acts_for, scopes, expires }))
+        Ok(Ok(Bearer { grant, client, account, acts_for, scopes, issued, expires }))
     }
 }

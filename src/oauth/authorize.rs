@@ -435,8 +435,7 @@ fn negotiate(client: &Client, words: &[&str], asked: &mut Asked) -> Result<(), P
         .at("scope"));
     }
     asked.scope = scope::join(&kept);
-    let identity_only =
-        kept.iter().all(|s| matches!(s.meaning, Meaning::OpenId | Meaning::FhirUser | Meaning::Profile));
+    let identity_only = kept.iter().all(Scope::is_identity);
     if asked.state.is_none() && !identity_only {
         return Err(invalid_request(
             "`state` is missing; send a random one, and compare it when it comes back",
@@ -463,7 +462,7 @@ fn cannot_be_granted(scope: &Scope, words: &[&str], registered: &[Scope]) -> Opt
     if scope.meaning == Meaning::Launch {
         return Some("this is not a launch from an EHR: no `launch` parameter was sent");
     }
-    if matches!(scope.meaning, Meaning::FhirUser | Meaning::Profile) && !words.contains(&"openid") {
+    if scope.is_identity() && scope.meaning != Meaning::OpenId && !words.contains(&"openid") {
         return Some("it is told in the id_token, which needs `openid` too");
     }
     if scope::covers(registered, scope) {

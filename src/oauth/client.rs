@@ -76,6 +76,17 @@ impl GrantType {
     }
 }
 
+/// Whose tokens a confidential app may introspect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Introspect {
+    /// Its own.
+    #[default]
+    Own,
+    /// Any app's: for a gateway that guards another FHIR server.
+    All,
+}
+
 /// The metadata of an app after every check; `registration.rs` makes it, and this is how it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
@@ -104,6 +115,9 @@ pub struct Metadata {
     /// Seconds; none is the server's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_token_life: Option<i64>,
+    /// Whose tokens it may introspect.
+    #[serde(default)]
+    pub introspect: Introspect,
 }
 
 impl Metadata {
@@ -370,6 +384,7 @@ mod tests {
             scope: "openid".into(),
             id_token_signed_response_alg: "RS256".into(),
             access_token_life: None,
+            introspect: Introspect::Own,
         }
     }
 

@@ -43,8 +43,28 @@ pub async fn openid_configuration(State(app): State<App>) -> Response {
     facts["response_modes_supported"] = json!(["query"]);
     facts["subject_types_supported"] = json!(["public"]);
     facts["id_token_signing_alg_values_supported"] = json!(Alg::ALL.map(Alg::as_str));
-    facts["claims_supported"] =
-        json!(["iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash", "fhirUser", "profile"]);
+    facts["claims_supported"] = json!([
+        "iss",
+        "sub",
+        "aud",
+        "exp",
+        "iat",
+        "auth_time",
+        "nonce",
+        "at_hash",
+        "fhirUser",
+        "profile",
+        "name",
+        "given_name",
+        "family_name",
+        "gender",
+        "birthdate",
+        "email",
+        "email_verified",
+        "phone_number",
+        "phone_number_verified",
+        "address"
+    ]);
     facts["claim_types_supported"] = json!(["normal"]);
     facts["prompt_values_supported"] = json!(["none", "login", "consent", "select_account"]);
     facts["request_parameter_supported"] = json!(false);
@@ -58,6 +78,9 @@ fn common(server: &Server) -> Value {
         "authorization_endpoint": server.url("/oauth/authorize"),
         "token_endpoint": server.url("/oauth/token"),
         "registration_endpoint": server.url("/oauth/register"),
+        "userinfo_endpoint": server.userinfo(),
+        "introspection_endpoint": server.url("/oauth/introspect"),
+        "revocation_endpoint": server.url("/oauth/revoke"),
         "jwks_uri": server.url("/oauth/jwks"),
         "response_types_supported": ["code"],
         "grant_types_supported": GrantType::ALL.map(GrantType::as_str),

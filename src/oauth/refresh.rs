@@ -11,6 +11,7 @@ use crate::clock::{Chance, DAY, Millis, SECOND};
 use crate::crypto::{Hashed, Mac, Secret};
 use crate::error::{self, Problem, invalid_grant, invalid_scope};
 use crate::events::{Event, Kind};
+use crate::identity::account::Account;
 use crate::identity::session::Session;
 use crate::params;
 use crate::smart::scope::{self, Meaning, Scope};
@@ -24,15 +25,16 @@ const GRACE: Millis = 10 * SECOND;
 /// A refresh token as it is kept.
 struct Kept {
     grant: String,
+    issued: Millis,
     expires: Millis,
     used: Option<Millis>,
 }
 
 fn find(tx: &Tx<'_>, hash: &Hashed) -> Result<Option<Kept>, DbError> {
     tx.first(
-        "SELECT grant_id, expires_ms, used_ms FROM refresh_tokens WHERE hash = $1",
+        "SELECT grant_id, issued_ms, expires_ms, used_ms FROM refresh_tokens WHERE hash = $1",
         params![hash.as_str()],
-        |row| Ok(Kept { grant: row.get(0)?, expires: row.get(1)?, used: row.get(2)? }),
+        |row| Ok(Kept { grant: row.get(0)?, issued: row.get(1)?, expires: row.get(2)?, used: row.get(3)? }),
     )
 }
 
@@ -75,6 +77,39 @@ pub fn holder(tx: &Tx<'_>, presented: &str) -> Result<Option<Client>, DbError> {
     let Some(kept) = find(tx, &Hashed::of(presented))? else { return Ok(None) };
     let Some(grant) = Grant::find(tx, &kept.grant)? else { return Ok(None) };
     Client::find(tx, &grant.client)
+}
+
+/// The grant of a presented refresh token, dead or alive.
+pub fn grant_of(tx: &Tx<'_>, presented: &str) -> Result<Option<String>, DbError> {
+    Ok(find(tx, &Hashed::of(presented))?.map(|kept| kept.grant))
+}
+
+/// A refresh token that could be used now.
+pub struct Live {
+    /// What it stands for.
+    pub grant: Grant,
+    /// The app that holds it.
+    pub client: Client,
+    /// The person it acts for.
+    pub account: Account,
+    /// When it was issued.
+    pub issued: Millis,
+    /// From then on it is dead.
+    pub expires: Millis,
+}
+
+/// The presented refresh token, if it could be used now.
+pub fn live(tx: &Tx<'_>, presented: &str, now: Millis) -> Result<Option<Live>, DbError> {
+    let Some(kept) = find(tx, &Hashed::of(presented))? else { return Ok(None) };
+    if kept.used.is_some() || now >= kept.expires {
+        return Ok(None);
+    }
+    let Some(grant) = Grant::find(tx, &kept.grant)?.filter(|g| g.ended.is_none()) else { return Ok(None) };
+    let Some(client) = Client::find(tx, &grant.client)? else { return Ok(None) };
+    let (Ok(account), Ok(())) = (grant.person(tx, now)?, may_go_on(tx, &grant, &client, now)?) else {
+        return Ok(None);
+    };
+    Ok(Some(Live { grant, client, account, issued: kept.issued, expires: kept.expires }))
 }
 
 /// What was issued, or why nothing was.

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::client::{ApplicationType, AuthMethod, GrantType, Metadata, default_scope};
+use super::client::{ApplicationType, AuthMethod, GrantType, Introspect, Metadata, default_scope};
 use crate::config::Policy;
 use crate::crypto::Alg;
 use crate::error::{Problem, invalid_client_metadata, invalid_redirect_uri};
@@ -56,6 +56,7 @@ pub fn check(sent: &Map<String, Value>, policy: &Policy) -> Result<Metadata, Vec
             .as_str()
             .to_owned(),
         access_token_life: form.life(),
+        introspect: form.introspect(token_endpoint_auth_method),
     };
     if form.errors.is_empty() { Ok(metadata) } else { Err(form.errors) }
 }
@@ -232,10 +233,31 @@ impl Checker<'_> {
                         format!("`{word}` needs refresh tokens: enable them too (`grant_types` with `refresh_token`)"),
                     );
                 }
+                Ok(scope)
+                    if scope.meaning == Meaning::Introspect
+                        && self.sent.get("introspect").is_none_or(|v| v != "all") =>
+                {
+                    self.wrong("scope", format!("`{word}` needs `introspect` to be `all`"));
+                }
                 Ok(scope) => kept.push(scope),
             }
         }
         scope::join(&kept)
+    }
+
+    fn introspect(&mut self, method: AuthMethod) -> Introspect {
+        let known = [("own", Introspect::Own), ("all", Introspect::All)];
+        let introspect = self.one_of("introspect", Introspect::Own, &known);
+        if introspect == Introspect::All && !method.has_secret() {
+            self.wrong(
+                "introspect",
+                "a public app cannot introspect tokens; choose a kind of app with a secret",
+            );
+        }
+        if introspect == Introspect::All && !self.policy.open_introspection {
+            self.wrong("introspect", "`all` needs the approval of the people who run this server");
+        }
+        introspect
     }
 
     fn life(&mut self) -> Option<i64> {

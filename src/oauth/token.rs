@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use oxide_auth::code_grant::accesstoken::{AccessToken, Authorization, Input, Output, Request as Machine};
 use oxide_auth::code_grant::extensions::Pkce;
@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 
 use super::access_token::{self, Issued};
 use super::client::{Client, GrantType, same_redirect};
-use super::client_auth;
 use super::code::Code;
 use super::grant::Grant;
 use super::params::Params;
@@ -29,6 +28,7 @@ use crate::smart::scope::{Meaning, Scope};
 use crate::store::db::{DbError, Tx, Verdict};
 use crate::web::answer;
 use crate::web::cors::AnswerFor;
+use crate::web::form::Posted;
 
 /// The endpoint.
 pub async fn post(
@@ -47,46 +47,14 @@ pub async fn post(
     }
 }
 
-/// Any other method.
-pub async fn wrong_method() -> Response {
-    let words = "the token endpoint takes POST with a form body, never parameters in a URL";
-    let mut answer = answer::oauth(&Problem::new(error::Code::MethodNotAllowed, words));
-    answer.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("POST"));
-    answer
-}
-
-/// The parameters, from the form body alone: a URL is logged in too many places for a code or secret.
-pub fn form(query: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Result<Params, Problem> {
-    let expected = "application/x-www-form-urlencoded";
-    let sent = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if !sent.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case(expected)) {
-        return Err(Problem::new(
-            error::Code::UnsupportedMediaType,
-            format!("send the parameters as a form body with `Content-Type: {expected}`"),
-        ));
-    }
-    if let Some(query) = query.filter(|q| !q.is_empty()) {
-        let words = "send the parameters in the form body, not in the URL";
-        let proves = url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "client_secret");
-        return Err(if proves { error::invalid_client(words) } else { invalid_request(words) });
-    }
-    let params = Params::parse(body)?;
-    match params.repeated() {
-        None => Ok(params),
-        Some(name) => {
-            let shown: String = name.chars().take(40).collect();
-            Err(invalid_request(format!("`{shown}` is sent more than once; send it once")))
-        }
-    }
-}
-
 async fn exchange(
     app: &App,
     query: Option<&str>,
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<(String, Value), Problem> {
-    let params = form(query, headers, body)?;
+    let posted = Posted::read(query, headers, body)?;
+    let params = &posted.params;
     let grant_type = params.one("grant_type")?.ok_or_else(|| {
         invalid_request("`grant_type` is missing; to exchange a code send `grant_type=authorization_code`")
             .at("grant_type")
@@ -97,16 +65,7 @@ async fn exchange(
             "this `grant_type` is not supported; this server takes `authorization_code`",
         )
     })?;
-    let authorization: Vec<&str> =
-        headers.get_all(header::AUTHORIZATION).iter().filter_map(|v| v.to_str().ok()).collect();
-    let client = {
-        let mut proven = None;
-        app.store.read(|tx| {
-            proven = Some(client_auth::authenticate(tx, &authorization, &params));
-            Ok(())
-        })?;
-        proven.unwrap_or_else(|| Err(error::invalid_client("the app could not be read")))?
-    };
+    let client = posted.client(app)?;
     if !client.metadata.grant_types.contains(&known) {
         return Err(Problem::new(
             error::Code::UnauthorizedClient,
@@ -115,8 +74,8 @@ async fn exchange(
     }
     let id = client.id.clone();
     let answer = match known {
-        GrantType::AuthorizationCode => exchange_code(app, client, &params).await,
-        GrantType::RefreshToken => exchange_refresh(app, client, &params).await,
+        GrantType::AuthorizationCode => exchange_code(app, client, params).await,
+        GrantType::RefreshToken => exchange_refresh(app, client, params).await,
     };
     Ok((id, answer?))
 }

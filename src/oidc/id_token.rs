@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
+use super::claims;
 use crate::clock::{Millis, SECOND};
 use crate::config::ID_TOKEN_LIFE;
 use crate::crypto::{Alg, half_hash};
-use crate::smart::scope::{Meaning, Scope};
+use crate::smart::scope::Scope;
 
 /// What the claims are made of.
 pub struct Facts<'a> {
@@ -33,7 +34,6 @@ pub struct Facts<'a> {
 
 /// The claims. `nonce` is there only where one was sent: relying parties refuse one they did not send.
 pub fn claims(facts: &Facts<'_>) -> Value {
-    let has = |meaning: Meaning| facts.scopes.iter().any(|s| s.meaning == meaning);
     let mut claims = json!({
         "iss": facts.issuer,
         "sub": facts.subject,
@@ -48,12 +48,8 @@ pub fn claims(facts: &Facts<'_>) -> Value {
     if let Some(nonce) = facts.nonce {
         claims["nonce"] = json!(nonce);
     }
-    if has(Meaning::FhirUser) {
-        claims["fhirUser"] = json!(facts.fhir_user);
-    }
-    // SMART 1.0 apps read the person's resource from `profile`.
-    if has(Meaning::Profile) {
-        claims["profile"] = json!(facts.fhir_user);
+    for (name, value) in claims::about(facts.fhir_user, None, facts.scopes) {
+        claims[name] = value;
     }
     claims
 }

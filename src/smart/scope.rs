@@ -130,27 +130,39 @@ pub enum Meaning {
     FhirUser,
     /// `profile`: the person's name; in SMART 1.0 the `fhirUser` of today.
     Profile,
+    /// `email`: the person's e-mail address.
+    Email,
+    /// `phone`: the person's telephone number.
+    Phone,
+    /// `address`: where the person lives.
+    Address,
     /// `offline_access`: go on while the person is away.
     OfflineAccess,
     /// `online_access`: go on while the person stays signed in.
     OnlineAccess,
+    /// `__introspect`: ask what other tokens are good for.
+    Introspect,
 }
 
 /// The scopes that are one fixed word, and what each means.
-const WORDS: [(&str, Meaning); 8] = [
+const WORDS: [(&str, Meaning); 12] = [
     ("openid", Meaning::OpenId),
     ("fhirUser", Meaning::FhirUser),
     ("profile", Meaning::Profile),
+    ("email", Meaning::Email),
+    ("phone", Meaning::Phone),
+    ("address", Meaning::Address),
     ("launch", Meaning::Launch),
     ("launch/patient", Meaning::LaunchPatient),
     ("launch/encounter", Meaning::LaunchEncounter),
     ("offline_access", Meaning::OfflineAccess),
     ("online_access", Meaning::OnlineAccess),
+    ("__introspect", Meaning::Introspect),
 ];
 
-/// The scopes of one fixed word that a person can be asked for, for metadata and forms.
+/// The scopes of one fixed word that any app can be registered for, for metadata and forms.
 pub fn fixed_words() -> impl Iterator<Item = &'static str> {
-    WORDS.iter().map(|(word, _)| *word)
+    WORDS.iter().filter(|(_, meaning)| *meaning != Meaning::Introspect).map(|(word, _)| *word)
 }
 
 /// A scope as it was asked for, and what it means.
@@ -241,6 +253,19 @@ impl Scope {
             Meaning::Resource(resource) => Some(resource),
             _ => None,
         }
+    }
+
+    /// Whether it only says who somebody is.
+    pub fn is_identity(&self) -> bool {
+        matches!(
+            self.meaning,
+            Meaning::OpenId
+                | Meaning::FhirUser
+                | Meaning::Profile
+                | Meaning::Email
+                | Meaning::Phone
+                | Meaning::Address
+        )
     }
 
     /// Whether it is a resource scope of this level.

@@ -207,8 +207,15 @@ pub fn of(scope: &Scope) -> Words {
             "Know who you are",
             "The app is told which person in the records you are, and may read that one entry about you.",
         ),
-        Meaning::Profile => {
-            word(Group::Identity, "Know your profile", "The app is told which person in the records you are.")
+        Meaning::Profile => word(
+            Group::Identity,
+            "Know your profile",
+            "Your name, sex and birth date, and which person in the records you are.",
+        ),
+        Meaning::Email => word(Group::Identity, "Know your e-mail address", "As it stands in your record."),
+        Meaning::Phone => word(Group::Identity, "Know your telephone number", "As it stands in your record."),
+        Meaning::Address => {
+            word(Group::Identity, "Know where you live", "The address that stands in your record.")
         }
         Meaning::Launch => word(
             Group::Records,
@@ -227,6 +234,11 @@ pub fn of(scope: &Scope) -> Words {
             warning: Some("The app keeps its access while you are away, until you disconnect it."),
             ..word(Group::Staying, "Stay connected", "The app can go on without asking you to sign in again.")
         },
+        Meaning::Introspect => word(
+            Group::Identity,
+            "Check other apps’ access",
+            "The app may ask this server what any access it is shown is good for.",
+        ),
         Meaning::OnlineAccess => word(
             Group::Staying,
             "Stay connected while you are signed in",

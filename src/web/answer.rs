@@ -126,7 +126,7 @@ pub async fn too_large(State(app): State<App>, request: Request, next: Next) -> 
     let problem = Problem::new(Code::TooLarge, "the body is larger than anything that is read here");
     match path.as_str() {
         p if p.starts_with("/fhir") || p.starts_with("/open/fhir") => outcome(&problem),
-        "/oauth/token" | "/oauth/register" => oauth(&problem),
+        "/oauth/token" | "/oauth/register" | "/oauth/introspect" | "/oauth/revoke" => oauth(&problem),
         _ => super::page::problem(&app, &problem),
     }
 }

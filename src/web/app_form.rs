@@ -19,7 +19,7 @@ pub struct Fields {
 }
 
 /// The fields of one line, with their labels for the summary of mistakes.
-const LABELS: [(&str, &str); 11] = [
+const LABELS: [(&str, &str); 12] = [
     ("client_name", "Name"),
     ("redirect_uris", "Redirect addresses"),
     ("initiate_login_uri", "Launch address"),
@@ -29,6 +29,7 @@ const LABELS: [(&str, &str); 11] = [
     ("logo_uri", "Logo"),
     ("application_type", "Where it runs"),
     ("id_token_signed_response_alg", "Signature of its ID tokens"),
+    ("introspect", "Asking about tokens"),
     ("grant_types", "What it may do"),
     ("response_types", "Response types"),
 ];
@@ -61,6 +62,7 @@ impl Fields {
             ("logo_uri", metadata.logo_uri.clone().unwrap_or_default()),
             ("application_type", json!(metadata.application_type).as_str().unwrap_or_default().to_owned()),
             ("id_token_signed_response_alg", metadata.id_token_signed_response_alg.clone()),
+            ("introspect", json!(metadata.introspect).as_str().unwrap_or_default().to_owned()),
         ];
         let grant_types = metadata.grant_types.iter().map(|g| g.as_str().to_owned()).collect();
         Fields { texts, grant_types, boxes: Vec::new() }
@@ -108,7 +110,13 @@ impl Fields {
     ) -> views::AppForm {
         let typed = self.text("scope");
         let ticked: Vec<&str> = self.boxes.iter().map(String::as_str).collect();
-        let rare = ["access_token_life", "logo_uri", "application_type", "id_token_signed_response_alg"];
+        let rare = [
+            "access_token_life",
+            "logo_uri",
+            "application_type",
+            "id_token_signed_response_alg",
+            "introspect",
+        ];
         let one = |name: &str, default: &str, choices: &[(&str, &str, &str)]| {
             let kept = self.text(name);
             let chosen = if kept.is_empty() { default.to_owned() } else { kept };
@@ -146,6 +154,12 @@ impl Fields {
             access_token_life: self.text("access_token_life"),
             logo_uri: self.text("logo_uri"),
             application_types: one("application_type", "web", &APPLICATION_TYPES),
+            introspect: choice(
+                "all",
+                "It may introspect any app’s tokens",
+                "Not only its own. For a gateway that guards another FHIR server; it needs a secret.",
+                self.text("introspect") == "all",
+            ),
             algorithms: one("id_token_signed_response_alg", Alg::RS256.as_str(), &ALGORITHMS),
         }
     }

@@ -169,7 +169,7 @@ fn granted(asked: &[Scope], posted: &[&str]) -> Result<Vec<Scope>, Problem> {
     let (no_patient, no_identity) = (unticked(Meaning::LaunchPatient), unticked(Meaning::OpenId));
     kept.retain(|s| {
         let of_patient = s.is_at(Level::Patient);
-        let of_identity = matches!(s.meaning, Meaning::FhirUser | Meaning::Profile);
+        let of_identity = s.is_identity();
         !(no_patient && of_patient || no_identity && of_identity)
     });
     Ok(kept)

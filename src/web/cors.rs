@@ -20,7 +20,7 @@ enum Readers {
 }
 
 /// The first prefix that fits decides.
-const READERS: [(&str, Readers); 9] = [
+const READERS: [(&str, Readers); 12] = [
     ("/fhir/.well-known/", Readers::Anybody),
     ("/fhir/metadata", Readers::Anybody),
     ("/.well-known/", Readers::Anybody),
@@ -29,6 +29,9 @@ const READERS: [(&str, Readers); 9] = [
     ("/fhir", Readers::Apps),
     ("/oauth/token", Readers::Apps),
     ("/oauth/register", Readers::Apps),
+    ("/oauth/userinfo", Readers::Apps),
+    ("/oauth/introspect", Readers::Apps),
+    ("/oauth/revoke", Readers::Apps),
     ("/", Readers::Nobody),
 ];
 

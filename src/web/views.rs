@@ -367,6 +367,8 @@ pub struct AppForm {
     pub logo_uri: String,
     pub application_types: Vec<Choice>,
     pub algorithms: Vec<Choice>,
+    /// One box: it may introspect any token.
+    pub introspect: Choice,
 }
 
 impl AppForm {

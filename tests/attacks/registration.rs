@@ -95,7 +95,7 @@ async fn a_logo_or_launch_address_that_is_no_web_address_is_refused() {
 #[tokio::test]
 async fn what_is_registered_is_said_and_nothing_else_is() {
     let server = TestApp::start().await;
-    let extra: Value = json!({"client_id": "chosen", "client_secret": "chosen", "introspect": "all",
+    let extra: Value = json!({"client_id": "chosen", "client_secret": "chosen", "introspect": "own",
         "client_id_issued_at": 0, "is_admin": true, "created": 0});
     let registered = server.register(extra).await;
     assert_ne!(registered.id, "chosen");

@@ -1,0 +1,140 @@
+//! `POST /oauth/introspect`: what a token is good for now (RFC 7662; SMART App Launch 2.2, "Token
+//! Introspection").
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::access_token::Bearer;
+use super::client::{AuthMethod, Client, Introspect};
+use super::grant::Grant;
+use super::refresh;
+use crate::app::{App, Server};
+use crate::clock::{Millis, SECOND};
+use crate::error::{Problem, insufficient_scope, invalid_client, invalid_request};
+use crate::identity::account::Account;
+use crate::smart::scope::{self, Meaning, Scope};
+use crate::web::answer;
+use crate::web::bearer::{self, Refused};
+use crate::web::cors::AnswerFor;
+use crate::web::form::Posted;
+
+/// The endpoint.
+pub async fn post(
+    State(app): State<App>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match introspect(&app, query.as_deref(), &headers, &body) {
+        Ok((caller, body)) => {
+            let mut answer = answer::private_json(StatusCode::OK, &body);
+            answer.extensions_mut().insert(AnswerFor(caller));
+            answer
+        }
+        Err(refused) => refused.answer(answer::oauth),
+    }
+}
+
+/// A token that lives, as far as its introspection tells of it.
+struct Live {
+    grant: Grant,
+    account: Account,
+    scopes: Vec<Scope>,
+    issued: Millis,
+    expires: Millis,
+    is_access_token: bool,
+}
+
+fn introspect(
+    server: &Server,
+    query: Option<&str>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<(String, Value), Refused> {
+    let posted = Posted::read(query, headers, body)?;
+    let caller = caller(server, &posted, headers)?;
+    let token = posted.params.one("token")?;
+    let token = token.ok_or_else(|| invalid_request("`token` is missing").at("token"))?;
+    let found = live(server, token)?
+        .filter(|live| live.grant.client == caller.id || caller.metadata.introspect == Introspect::All);
+    // RFC 7662 2.2: of a token that is not active, nothing else is said, not even whether there is one.
+    let answer = found.map_or_else(|| json!({"active": false}), |live| tell(server, &live));
+    Ok((caller.id, answer))
+}
+
+/// Who asks: a confidential app, or the app of a bearer token with the scope `__introspect`.
+fn caller(server: &Server, posted: &Posted, headers: &HeaderMap) -> Result<Client, Refused> {
+    if posted.has_bearer() {
+        let bearer = bearer::from_headers(server, headers, "")?;
+        if !bearer.scopes.iter().any(|s| s.meaning == Meaning::Introspect) {
+            return Err(insufficient_scope("the token was not granted `__introspect`").into());
+        }
+        return Ok(bearer.client);
+    }
+    let client = posted.client(server)?;
+    match client.metadata.token_endpoint_auth_method {
+        AuthMethod::None => {
+            Err(invalid_client("a public app cannot introspect tokens: it proves nothing").into())
+        }
+        AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost => Ok(client),
+    }
+}
+
+fn live(server: &Server, token: &str) -> Result<Option<Live>, Problem> {
+    let now = server.now();
+    let found = server.store.read(|tx| {
+        if let Ok(bearer) = Bearer::find(tx, token, now)? {
+            return Ok(Some(Live {
+                grant: bearer.grant,
+                account: bearer.account,
+                scopes: bearer.scopes,
+                issued: bearer.issued,
+                expires: bearer.expires,
+                is_access_token: true,
+            }));
+        }
+        Ok(refresh::live(tx, token, now)?.map(|token| Live {
+            scopes: scope::meet(&token.grant.scopes(), &token.client.metadata.scopes()),
+            grant: token.grant,
+            account: token.account,
+            issued: token.issued,
+            expires: token.expires,
+            is_access_token: false,
+        }))
+    })?;
+    Ok(found)
+}
+
+fn tell(server: &Server, live: &Live) -> Value {
+    let has = |meaning| live.scopes.iter().any(|s| s.meaning == meaning);
+    let mut answer = json!({
+        "active": true,
+        "scope": scope::join(&live.scopes),
+        "client_id": live.grant.client,
+        "exp": live.expires / SECOND,
+        "iat": live.issued / SECOND,
+        "iss": server.issuer,
+        "sub": live.account.id,
+        "aud": live.grant.audience,
+    });
+    if live.is_access_token {
+        answer["token_type"] = json!("Bearer");
+    }
+    let context = [
+        ("patient", live.grant.patient.clone()),
+        ("encounter", live.grant.encounter.clone()),
+        (
+            "fhirUser",
+            has(Meaning::FhirUser).then(|| format!("{}/{}", server.fhir_base(), live.account.fhir_user)),
+        ),
+    ];
+    for (name, value) in context {
+        if let Some(value) = value {
+            answer[name] = json!(value);
+        }
+    }
+    answer
+}

@@ -1,0 +1,44 @@
+//! `GET` and `POST /oauth/userinfo`: who signed in (OpenID Connect Core 5.3).
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::claims;
+use crate::app::{App, Server};
+use crate::error::insufficient_scope;
+use crate::fhir::resource::Resource;
+use crate::smart::scope::Meaning;
+use crate::web::answer;
+use crate::web::bearer::{self, Refused};
+use crate::web::cors::AnswerFor;
+
+/// The endpoint.
+pub async fn userinfo(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    match tell(&app, &headers, &query.unwrap_or_default()) {
+        Ok((client, claims)) => {
+            let mut answer = answer::private_json(StatusCode::OK, &claims);
+            answer.extensions_mut().insert(AnswerFor(client));
+            answer
+        }
+        Err(refused) => refused.answer(answer::oauth),
+    }
+}
+
+fn tell(server: &Server, headers: &HeaderMap, query: &str) -> Result<(String, Value), Refused> {
+    let bearer = bearer::from_headers(server, headers, query)?;
+    if !bearer.scopes.iter().any(|s| s.meaning == Meaning::OpenId) {
+        return Err(insufficient_scope("the token was not granted `openid`; ask for it at launch").into());
+    }
+    let relative = &bearer.account.fhir_user;
+    let resource = match relative.split_once('/') {
+        Some((resource_type, id)) => server.store.read(|tx| Resource::find(tx, resource_type, id))?,
+        None => None,
+    };
+    let fhir_user = format!("{}/{relative}", server.fhir_base());
+    let resource = resource.map(|r| r.parsed());
+    let mut claims = claims::about(&fhir_user, resource.as_ref(), &bearer.scopes);
+    claims.insert("sub".into(), json!(bearer.account.id));
+    Ok((bearer.client.id, Value::Object(claims)))
+}

@@ -1,0 +1,66 @@
+//! A form that an app posts to one of the OAuth endpoints: its parameters, and who sent it.
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+
+use super::answer;
+use crate::app::Server;
+use crate::error::{Code, Problem, invalid_client, invalid_request};
+use crate::oauth::client::Client;
+use crate::oauth::client_auth;
+use crate::oauth::params::Params;
+
+/// What was posted.
+pub struct Posted {
+    /// The parameters of the body.
+    pub params: Params,
+    authorization: Vec<String>,
+}
+
+impl Posted {
+    /// Reads the parameters, from the form body alone: a URL is logged in too many places for a code or secret.
+    pub fn read(query: Option<&str>, headers: &HeaderMap, body: &Bytes) -> Result<Posted, Problem> {
+        let expected = "application/x-www-form-urlencoded";
+        let sent = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        if !sent.split(';').next().is_some_and(|t| t.trim().eq_ignore_ascii_case(expected)) {
+            let words = format!("send the parameters as a form body with `Content-Type: {expected}`");
+            return Err(Problem::new(Code::UnsupportedMediaType, words));
+        }
+        if let Some(query) = query.filter(|q| !q.is_empty()) {
+            let words = "send the parameters in the form body, not in the URL";
+            let proves =
+                url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "client_secret");
+            return Err(if proves { invalid_client(words) } else { invalid_request(words) });
+        }
+        let params = Params::parse(body)?;
+        if let Some(name) = params.repeated() {
+            let shown: String = name.chars().take(40).collect();
+            return Err(invalid_request(format!("`{shown}` is sent more than once; send it once")));
+        }
+        let lines = headers.get_all(header::AUTHORIZATION).iter();
+        let authorization = lines.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect();
+        Ok(Posted { params, authorization })
+    }
+
+    /// The app that sent it, proven by the method it is registered for.
+    pub fn client(&self, server: &Server) -> Result<Client, Problem> {
+        let lines: Vec<&str> = self.authorization.iter().map(String::as_str).collect();
+        server.store.read(|tx| Ok(client_auth::authenticate(tx, &lines, &self.params)))?
+    }
+
+    /// Whether it comes with a bearer token rather than an app's own authentication.
+    pub fn has_bearer(&self) -> bool {
+        self.authorization
+            .iter()
+            .any(|line| line.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer ")))
+    }
+}
+
+/// Any other method than POST.
+pub async fn wrong_method() -> Response {
+    let words = "this endpoint takes POST with a body, never parameters in a URL";
+    let mut answer = answer::oauth(&Problem::new(Code::MethodNotAllowed, words));
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    answer
+}
