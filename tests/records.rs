@@ -78,6 +78,16 @@ pub fn keys(bundle: &Value) -> Vec<Key> {
     resources.filter(|r| r["resourceType"] != "OperationOutcome").map(key).collect()
 }
 
+/// A Bundle's keys, each once, and its total.
+pub fn counted(bundles: &[Value], what: &str) -> (BTreeSet<Key>, i64) {
+    let listed: Vec<Key> = bundles.iter().flat_map(keys).collect();
+    let found: BTreeSet<Key> = listed.iter().cloned().collect();
+    assert_eq!(listed.len(), found.len(), "twice: {what}");
+    let totals: BTreeSet<i64> = bundles.iter().map(|b| b["total"].as_i64().expect("a total")).collect();
+    assert_eq!(totals.len(), 1, "totals differ from page to page: {what}");
+    (found, totals.into_iter().next().expect("one"))
+}
+
 impl Records {
     /// The sandbox's own records, and these files one after the other, made once P is known.
     pub async fn start(files: impl FnOnce(&str) -> Vec<Vec<Value>>) -> Records {
