@@ -293,35 +293,38 @@ impl<'a> Sql<'a> {
         format!("{reach} AND {criterion}")
     }
 
-    /// The table of prefixes in `matching.rs`, for spans. It binds only what it names: the database refuses
-    /// a value too many, and here it may be the last.
+    /// The table of prefixes in `matching.rs`, for spans. Only what is compared with is bound: a statement
+    /// that is given more than it names is an error.
     fn span(&mut self, prefix: Prefix, lo: &str, hi: &str, (from, to): (i64, i64)) -> String {
+        let mut is =
+            |column: &str, operator: &str, value: i64| format!("{column} {operator} {}", self.bind(value));
         match prefix {
-            Prefix::Eq => format!("({lo} >= {} AND {hi} <= {})", self.bind(from), self.bind(to)),
-            Prefix::Ne => format!("NOT ({lo} >= {} AND {hi} <= {})", self.bind(from), self.bind(to)),
-            Prefix::Gt => format!("{hi} > {}", self.bind(to)),
-            Prefix::Lt => format!("{lo} < {}", self.bind(from)),
-            Prefix::Ge => format!("{hi} > {}", self.bind(from)),
-            Prefix::Le => format!("{lo} < {}", self.bind(to)),
-            Prefix::Sa => format!("{lo} >= {}", self.bind(to)),
-            Prefix::Eb => format!("{hi} <= {}", self.bind(from)),
-            Prefix::Ap => format!("({hi} > {} AND {lo} < {})", self.bind(from), self.bind(to)),
+            Prefix::Eq => format!("({} AND {})", is(lo, ">=", from), is(hi, "<=", to)),
+            Prefix::Ne => format!("NOT ({} AND {})", is(lo, ">=", from), is(hi, "<=", to)),
+            Prefix::Gt => is(hi, ">", to),
+            Prefix::Lt => is(lo, "<", from),
+            Prefix::Ge => is(hi, ">", from),
+            Prefix::Le => is(lo, "<", to),
+            Prefix::Sa => is(lo, ">=", to),
+            Prefix::Eb => is(hi, "<=", from),
+            Prefix::Ap => format!("({} AND {})", is(hi, ">", from), is(lo, "<", to)),
         }
     }
 
     /// The same for numbers: precision counts for equality alone.
-    fn number(&mut self, prefix: Prefix, (value, lo, hi): (f64, f64, f64)) -> String {
-        let (value, from, to) = (self.bind(value), self.bind(lo), self.bind(hi));
+    fn number(&mut self, prefix: Prefix, (value, from, to): (f64, f64, f64)) -> String {
+        let mut is =
+            |column: &str, operator: &str, value: f64| format!("{column} {operator} {}", self.bind(value));
         match prefix {
-            Prefix::Eq => format!("(lo >= {from} AND hi < {to})"),
-            Prefix::Ne => format!("NOT (lo >= {from} AND hi < {to})"),
-            Prefix::Gt => format!("hi > {value}"),
-            Prefix::Lt => format!("lo < {value}"),
-            Prefix::Ge => format!("hi >= {value}"),
-            Prefix::Le => format!("lo <= {value}"),
-            Prefix::Sa => format!("lo > {value}"),
-            Prefix::Eb => format!("hi < {value}"),
-            Prefix::Ap => format!("(hi >= {from} AND lo <= {to})"),
+            Prefix::Eq => format!("({} AND {})", is("lo", ">=", from), is("hi", "<", to)),
+            Prefix::Ne => format!("NOT ({} AND {})", is("lo", ">=", from), is("hi", "<", to)),
+            Prefix::Gt => is("hi", ">", value),
+            Prefix::Lt => is("lo", "<", value),
+            Prefix::Ge => is("hi", ">=", value),
+            Prefix::Le => is("lo", "<=", value),
+            Prefix::Sa => is("lo", ">", value),
+            Prefix::Eb => is("hi", "<", value),
+            Prefix::Ap => format!("({} AND {})", is("hi", ">=", from), is("lo", "<=", to)),
         }
     }
 }
