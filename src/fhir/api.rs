@@ -273,7 +273,12 @@ async fn search_as(
             .search(move |tx| {
                 let reach_of =
                     |t: &'static str| caller.reach(Interaction::Search, t).unwrap_or(Reach::Nothing);
-                let cursors = Cursors { mac: &server.cursors, holder: caller.grant(), search: &cursors_for };
+                let cursors = Cursors {
+                    mac: &server.cursors,
+                    holder: caller.grant(),
+                    resource_type,
+                    search: &cursors_for,
+                };
                 let position = match cursors.read(query.cursor.as_deref()) {
                     Ok(position) => position,
                     Err(problem) => return Ok((caller, Err(problem))),

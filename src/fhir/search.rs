@@ -195,6 +195,8 @@ pub struct Cursors<'a> {
     pub mac: &'a Mac,
     /// Whose: a grant's id, or '' for the open twin.
     pub holder: &'a str,
+    /// The type that is searched.
+    pub resource_type: &'a str,
     /// The search without its cursor.
     pub search: &'a str,
 }
@@ -202,7 +204,7 @@ pub struct Cursors<'a> {
 impl Cursors<'_> {
     fn write(&self, position: &[Value]) -> String {
         let text = Value::from(position.to_vec()).to_string();
-        let tag = self.mac.tag(&[self.holder, self.search, &text]);
+        let tag = self.mac.tag(&[self.holder, self.resource_type, self.search, &text]);
         format!("{}.{tag}", URL_SAFE_NO_PAD.encode(text))
     }
 
@@ -215,7 +217,7 @@ impl Cursors<'_> {
         let opened = || {
             let (position, tag) = cursor.split_once('.')?;
             let text = String::from_utf8(URL_SAFE_NO_PAD.decode(position).ok()?).ok()?;
-            let good = self.mac.verify(&[self.holder, self.search, &text], tag);
+            let good = self.mac.verify(&[self.holder, self.resource_type, self.search, &text], tag);
             serde_json::from_str(&text).ok().filter(|_| good)
         };
         opened().ok_or_else(|| {
