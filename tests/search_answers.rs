@@ -296,7 +296,7 @@ async fn a_cursor_serves_the_search_and_the_grant_it_was_made_for() {
     let (path, cursor) = next.strip_prefix(&base).expect("here").split_once("&_cursor=").expect("a cursor");
     let with = |path: &str, cursor: &str| format!("{path}&_cursor={cursor}");
     assert_eq!(records.get(Some(&mine), &with(path, cursor)).await.status, StatusCode::OK);
-    let elsewhere = |to: &str| with(&path.replace("Observation", to).replace("fhir/", "fhir/"), cursor);
+    let elsewhere = |to: &str| with(&path.replace("Observation", to), cursor);
     let open = with(&format!("open/{path}"), cursor);
     let (body, tag) = cursor.split_once('.').expect("two parts");
     for (token, asked, why) in [
