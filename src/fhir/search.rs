@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::access::Reach;
+use super::access::{Membership, Reach};
 use super::definitions::Kind;
 use super::query::{Query, SortKey, SummaryMode, TotalMode};
 use super::resource::{COLUMNS, Resource};
@@ -66,7 +66,8 @@ impl Search<'_> {
         }
         let mut sql = Sql::new(self.base, self.reach_of);
         let condition = self.condition(&mut sql);
-        let keys: Vec<Key> = self.query.sort.iter().map(|key| self.sort_key(&mut sql, key)).collect();
+        let keys: Vec<Key> =
+            self.query.sort.iter().enumerate().map(|(at, key)| self.sort_key(&mut sql, key, at)).collect();
         let after = self.after(&mut sql, &keys);
         let order: String = keys.iter().fold(String::new(), |mut order, key| {
             let direction = if key.descending { "DESC" } else { "ASC" };
@@ -77,9 +78,11 @@ impl Search<'_> {
             let _ = write!(text, ", {}", key.expression);
             text
         });
+        let joins: String = keys.iter().map(|key| key.join.as_str()).collect();
         let limit = sql.bind(i64::try_from(size).unwrap_or(i64::MAX) + 1);
         let text = format!(
-            "SELECT {COLUMNS}{selected} FROM resources r WHERE {condition}{after} ORDER BY {order}r.key LIMIT {limit}"
+            "SELECT {COLUMNS}{selected} FROM resources r{joins} WHERE {condition}{after} \
+             ORDER BY {order}r.key LIMIT {limit}"
         );
         let mut found = tx.all(&text, &sql.into_bound(), |row| {
             let mut position = Vec::new();
@@ -119,13 +122,11 @@ impl Search<'_> {
     }
 
     /// What to sort by: the least value (the greatest, where it goes down); resources without one come last.
-    fn sort_key(&self, sql: &mut Sql<'_>, key: &SortKey) -> Key {
+    fn sort_key(&self, sql: &mut Sql<'_>, key: &SortKey, at: usize) -> Key {
         let descending = key.descending;
         let (column, kind) = match (key.param.code, key.param.kind) {
-            ("_id", _) => return Key { expression: "r.id".into(), kind: Column::Text, descending },
-            ("_lastUpdated", _) => {
-                return Key { expression: "r.updated_ms".into(), kind: Column::Int, descending };
-            }
+            ("_id", _) => return Key::of_row("r.id", Column::Text, descending),
+            ("_lastUpdated", _) => return Key::of_row("r.updated_ms", Column::Int, descending),
             (_, Kind::Token) => ("code", Column::Text),
             (_, Kind::Reference) => ("target", Column::Text),
             (_, Kind::String) => ("folded", Column::Text),
@@ -145,13 +146,26 @@ impl Search<'_> {
         let table = sql::table(key.param.kind);
         let (placed_type, param, last) =
             (sql.bind(self.resource_type), sql.bind(key.param.code), sql.bind(last));
-        // The owner is part of every index key before the resource, so naming it keeps this short.
-        let owner = if super::index::keeps_owner(self.resource_type) { "r.owner" } else { "''" };
-        let expression = format!(
-            "coalesce((SELECT {least}(s.{column}) FROM {table} s WHERE s.type = {placed_type} AND s.param = {param} \
-             AND s.owner = {owner} AND s.resource = r.key), {last})"
+        let found = format!("FROM {table} s WHERE s.type = {placed_type} AND s.param = {param}");
+        // Within known patients, and for what is about nobody, the values are read once for all rows.
+        // Among all patients that would be a long list for a short answer: there each row looks up its own,
+        // among those of its patient, since the owner is part of every index key before the resource.
+        let owners = sql::owners(self.reach, &self.query.criteria, self.resource_type);
+        let keeps_owner = super::index::keeps_owner(self.resource_type);
+        if keeps_owner && owners.is_none() && Membership::of(self.resource_type).is_about_a_patient() {
+            let own =
+                format!("SELECT {least}(s.{column}) {found} AND s.owner = r.owner AND s.resource = r.key");
+            return Key::of_row(&format!("coalesce(({own}), {last})"), kind, descending);
+        }
+        let owned = match owners.filter(|_| keeps_owner) {
+            Some(owners) => format!(" AND s.owner IN ({})", sql.bind_all(&owners)),
+            None => String::new(),
+        };
+        let join = format!(
+            " LEFT JOIN (SELECT s.resource, {least}(s.{column}) AS value {found}{owned} GROUP BY s.resource) k{at} \
+             ON k{at}.resource = r.key"
         );
-        Key { expression, kind, descending }
+        Key { join, expression: format!("coalesce(k{at}.value, {last})"), kind, descending }
     }
 
     /// What comes after the position that an earlier page ended at.
@@ -159,7 +173,7 @@ impl Search<'_> {
         if self.position.len() != keys.len() + 1 {
             return String::new();
         }
-        let row_key = Key { expression: "r.key".into(), kind: Column::Int, descending: false };
+        let row_key = Key::of_row("r.key", Column::Int, false);
         let mut alternatives = Vec::new();
         let mut equal = String::new();
         for (key, value) in keys.iter().chain([&row_key]).zip(&self.position) {
@@ -177,9 +191,17 @@ impl Search<'_> {
 }
 
 struct Key {
+    /// What the expression needs beside the row.
+    join: String,
     expression: String,
     kind: Column,
     descending: bool,
+}
+
+impl Key {
+    fn of_row(expression: &str, kind: Column, descending: bool) -> Key {
+        Key { join: String::new(), expression: expression.into(), kind, descending }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

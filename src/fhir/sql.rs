@@ -41,7 +41,8 @@ impl<'a> Sql<'a> {
         format!("${}", self.bound.len())
     }
 
-    fn bind_all<'v>(&mut self, values: impl IntoIterator<Item = &'v String>) -> String {
+    /// Binds several and answers their placeholders, for a list.
+    pub fn bind_all<'v>(&mut self, values: impl IntoIterator<Item = &'v String>) -> String {
         let placed: Vec<String> = values.into_iter().map(|v| self.bind(v)).collect();
         placed.join(", ")
     }
