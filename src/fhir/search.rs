@@ -89,7 +89,8 @@ impl Search<'_> {
             for (index, key) in (7..).zip(&keys) {
                 position.push(match key.kind {
                     Column::Int => json!(row.get::<i64>(index)?),
-                    Column::Real => json!(row.get::<f64>(index)?),
+                    // As text, since JSON has no infinity, and a range may be open.
+                    Column::Real => json!(row.get::<f64>(index)?.to_string()),
                     Column::Text => json!(row.get::<String>(index)?),
                 });
             }
@@ -177,10 +178,11 @@ impl Search<'_> {
         let mut alternatives = Vec::new();
         let mut equal = String::new();
         for (key, value) in keys.iter().chain([&row_key]).zip(&self.position) {
-            let placed = sql.bind(match value {
-                Value::String(text) => Param::from(text),
-                number if key.kind == Column::Int => Param::from(number.as_i64().unwrap_or_default()),
-                number => Param::from(number.as_f64().unwrap_or_default()),
+            let text = value.as_str().unwrap_or_default();
+            let placed = sql.bind(match key.kind {
+                Column::Text => Param::from(text),
+                Column::Int => Param::from(value.as_i64().unwrap_or_default()),
+                Column::Real => Param::from(text.parse::<f64>().unwrap_or_default()),
             });
             let beyond = if key.descending { "<" } else { ">" };
             alternatives.push(format!("({equal}{} {beyond} {placed})", key.expression));
