@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::kit::NOW;
 use crate::records::{Key, Records, counted, each, key, keys, next_of};
-use crate::scan::{PREFIXES, compare, encoded, everything, holds, plain, span_of};
+use crate::scan::{PREFIXES, codings, compare, encoded, everything, holds, plain, refers, span_of};
 
 /// What to sort by; None where a resource has no such value.
 type SortValue = fn(&Value) -> Option<Order>;
@@ -96,6 +96,46 @@ async fn sorted_pages_hold_everything_once_in_order_and_missing_values_last() {
             assert!(in_order(&raw, &by), "{path}: {listed:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn within_one_patient_order_is_the_same() {
+    let Some(records) = &everything().await else { return };
+    let about = |r: &&Value| refers(&r["subject"], "Patient/patient-maria");
+    let expected: BTreeSet<Key> = records.of_type("Observation").filter(about).map(key).collect();
+    let time = |r: &Value| span_of(&r["effectiveDateTime"]).or_else(|| span_of(&r["effectivePeriod"]));
+    let from: SortValue = |r| codings(&r["code"]).filter_map(|c| text(&c["code"])).min();
+    let token = records.token("maria", Some("patient-maria"), "launch/patient patient/*.rs").await;
+    for sort in ["date", "-date", "-date,_id", "code,-date"] {
+        let paths = [
+            (None, format!("open/fhir/Observation?patient=patient-maria&_sort={sort}&_count=11")),
+            (Some(&*token), format!("fhir/Observation?_sort={sort}&_count=11")),
+        ];
+        for (token, path) in paths {
+            let pages = records.pages(token, &path).await;
+            assert_eq!(counted(&pages, &path).0, expected, "{path}");
+            let listed: Vec<Key> = pages.iter().flat_map(keys).collect();
+            let raw: Vec<&Value> = listed.iter().map(|k| &records.all[k]).collect();
+            let times: Vec<_> = raw.iter().map(|r| time(r).expect("a time")).collect();
+            let ordered = match sort {
+                "date" => times.windows(2).all(|w| w[0].0 <= w[1].0),
+                "code,-date" => in_order(&raw, &[(from, false)]),
+                _ => times.windows(2).all(|w| w[0].1 >= w[1].1),
+            };
+            assert!(ordered, "{path}: {listed:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_may_end_at_a_value_without_end() {
+    let Some(records) = &everything().await else { return };
+    let order = ["odd-less", "odd-negative", "odd-more", "odd-nothing", "odd-text"];
+    let path = format!("open/fhir/Observation?_id={}&_count=1&_sort=", order.join(","));
+    let ids = |pages: Vec<Value>| pages.iter().flat_map(keys).map(|k| k.1).collect::<Vec<_>>();
+    assert_eq!(ids(records.pages(None, &format!("{path}value-quantity,_id")).await), order);
+    let downward = ["odd-more", "odd-less", "odd-negative", "odd-nothing", "odd-text"];
+    assert_eq!(ids(records.pages(None, &format!("{path}-value-quantity,_id")).await), downward);
 }
 
 #[tokio::test]
