@@ -111,7 +111,8 @@ fn redemption(path: &str, client: &str, code: &str, found: &Value) -> Vec<u8> {
 fn refreshing(path: &'static str, client: &str) -> impl Fn(&str) -> Vec<u8> + Clone + use<> {
     let client = client.to_owned();
     move |token| {
-        let form = [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", client.as_str())];
+        let form =
+            [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", client.as_str())];
         post(path, &form)
     }
 }
