@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::ToSql;
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 
 use super::db::{DbError, FromColumn, Param, Row, Tx, Verdict};
@@ -62,6 +63,9 @@ impl Connection {
         let raw = rusqlite::Connection::open(path)?;
         raw.busy_timeout(BUSY)?;
         raw.set_prepared_statement_cache_capacity(STATEMENTS);
+        // A plan must not depend on what is bound: SQLite would make those plans anew at every use of a kept
+        // statement, which takes longer than the statements themselves.
+        raw.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         raw.execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
              PRAGMA mmap_size = 268435456; PRAGMA cache_size = -16000;",
