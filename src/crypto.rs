@@ -6,7 +6,10 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom as SigningRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
+    KeyPair, RSA_PKCS1_SHA256,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{aead, digest, hkdf, hmac};
@@ -78,6 +81,7 @@ pub fn sha256_base64url(data: &[u8]) -> String {
 pub fn half_hash(alg: Alg, data: &[u8]) -> String {
     let kind = match alg {
         Alg::RS256 | Alg::ES256 => &digest::SHA256,
+        Alg::ES384 => &digest::SHA384,
     };
     let hash = digest::digest(kind, data);
     URL_SAFE_NO_PAD.encode(&hash.as_ref()[..hash.as_ref().len() / 2])
@@ -192,23 +196,34 @@ pub enum Alg {
     RS256,
     /// ECDSA on P-256 with SHA-256: smaller, and much cheaper to sign.
     ES256,
+    /// ECDSA on P-384 with SHA-384.
+    ES384,
 }
 
 impl Alg {
     /// Every algorithm this server signs with, the default first.
-    pub const ALL: [Alg; 2] = [Alg::RS256, Alg::ES256];
+    pub const ALL: [Alg; 3] = [Alg::RS256, Alg::ES256, Alg::ES384];
 
     /// The name of RFC 7518.
     pub fn as_str(self) -> &'static str {
         match self {
             Alg::RS256 => "RS256",
             Alg::ES256 => "ES256",
+            Alg::ES384 => "ES384",
         }
     }
 
     /// The algorithm of that name, if this server signs with it.
     pub fn from_name(name: &str) -> Option<Self> {
         Alg::ALL.into_iter().find(|alg| alg.as_str() == name)
+    }
+}
+
+/// The curve of an ECDSA algorithm, by JWK's name and as the library knows it.
+fn curve(alg: Alg) -> (&'static str, &'static EcdsaSigningAlgorithm) {
+    match alg {
+        Alg::ES384 => ("P-384", &ECDSA_P384_SHA384_FIXED_SIGNING),
+        Alg::RS256 | Alg::ES256 => ("P-256", &ECDSA_P256_SHA256_FIXED_SIGNING),
     }
 }
 
@@ -237,8 +252,8 @@ impl SigningKey {
                 let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
                 pair.as_der().map_err(failed)?.as_ref().to_vec()
             }
-            Alg::ES256 => {
-                let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(failed)?;
+            Alg::ES256 | Alg::ES384 => {
+                let pair = EcdsaKeyPair::generate(curve(alg).1).map_err(failed)?;
                 pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()
             }
         };
@@ -262,13 +277,13 @@ impl SigningKey {
                 });
                 (Pair::Rsa(pair), public)
             }
-            Alg::ES256 => {
-                let pair =
-                    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private).map_err(unusable)?;
+            Alg::ES256 | Alg::ES384 => {
+                let (name, signing) = curve(alg);
+                let pair = EcdsaKeyPair::from_pkcs8(signing, private).map_err(unusable)?;
                 // An uncompressed point: 0x04, x, y.
                 let point = pair.public_key().as_ref();
-                let (x, y) = point[1..].split_at(32);
-                let public = json!({"crv": "P-256", "kty": "EC", "x": b64(x), "y": b64(y)});
+                let (x, y) = point[1..].split_at(point.len() / 2);
+                let public = json!({"crv": name, "kty": "EC", "x": b64(x), "y": b64(y)});
                 (Pair::Ec(pair), public)
             }
         };

@@ -46,6 +46,8 @@ pub enum Code {
     NotFound,
     /// The address exists, but not for this method.
     MethodNotAllowed,
+    /// The answer is wanted in a form that is not written here.
+    NotAcceptable,
     /// The body is of a type that is not read here.
     UnsupportedMediaType,
     /// The body is too large.
@@ -86,6 +88,7 @@ impl Code {
             InsufficientScope => ("insufficient_scope", 403, "forbidden"),
             NotFound => ("not_found", 404, "not-found"),
             MethodNotAllowed => ("method_not_allowed", 405, "not-supported"),
+            NotAcceptable => ("not_acceptable", 406, "not-supported"),
             UnsupportedMediaType => ("unsupported_media_type", 415, "not-supported"),
             TooLarge => ("request_too_large", 413, "too-long"),
             Forbidden => ("forbidden", 403, "forbidden"),

@@ -4,7 +4,7 @@
 //! nothing above it), *pure* (no store, no clock), *noun* (a thing with a table of its own and its rules),
 //! *endpoint* (an address for apps), *page* (an address for people), *sandbox* (absent in production).
 //! Who may import whom: main -> server -> {pages, endpoints, sandbox} -> nouns -> pure, ground;
-//! `tests/it/house.rs` holds it.
+//! `tests/house.rs` holds it.
 
 pub mod app; // noun: what a running server holds; the state behind every handler
 pub mod clock; // ground: time and chance, the system's and the tests'

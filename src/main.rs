@@ -79,7 +79,7 @@ async fn run(config: Config) -> Result<(), Failure> {
         .map_err(|e| format!("cannot listen on {}: {e}", config.listen))?;
     let bound = listener.local_addr()?;
     let app = assemble(&config, bound)?;
-    let flushing = tokio::spawn(server::keep_flushing(app.clone()));
+    let flushing = tokio::spawn(server::keep_house(app.clone()));
     announce(&config, &app)?;
     axum::serve(listener, server::routes(app.clone())).with_graceful_shutdown(asked_to_stop()).await?;
     flushing.abort();

@@ -8,14 +8,16 @@ use axum::routing::{any, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::{App, Server};
-use crate::clock::{Chance, Clock};
+use crate::clock::{Chance, Clock, DAY};
 use crate::config::{Mode, Policy};
 use crate::crypto::{CryptoError, Mac, MasterKey};
 use crate::events;
-use crate::fhir::{api, index};
-use crate::identity::session::Csrf;
+use crate::fhir::{api, index, resource};
+use crate::identity::session::{Csrf, Session};
+use crate::oauth::code::Code;
 use crate::oauth::keys::{KeyError, Keys};
-use crate::oauth::{authorize, introspect, metadata, register, revoke, token};
+use crate::oauth::request::Request;
+use crate::oauth::{access_token, authorize, introspect, metadata, refresh, register, revoke, token};
 use crate::oidc::userinfo;
 use crate::params;
 use crate::sandbox::people;
@@ -26,6 +28,8 @@ use crate::web::{account, answer, apps, cors, form, home, steps};
 const LARGEST_BODY: usize = 256 * 1024;
 /// How long events of reads may wait before they are written.
 const FLUSH: Duration = Duration::from_millis(50);
+/// How many flushes lie between two rounds of forgetting: a minute.
+const FLUSHES_TO_FORGET: u32 = 1_200;
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +84,7 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
     if policy.shared_password {
         people::load(&store, &base, clock.now(), &chance)?;
     }
-    let reindexed = index::bring_up_to_date(&store, &base)?;
+    let reindexed = index::bring_up_to_date(&store, &base, resource::owner_of)?;
     if reindexed > 0 {
         tracing::info!(resources = reindexed, "indexed all resources anew");
     }
@@ -192,18 +196,39 @@ pub fn routes(app: App) -> Router {
     routes
         .fallback(any(home::nothing))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), answer::too_large))
+        .layer(axum::middleware::from_fn_with_state(app.clone(), answer::in_our_form))
         .layer(axum::middleware::from_fn_with_state(app.clone(), cors::layer))
         .layer(CatchPanicLayer::new())
         .with_state(app)
 }
 
-/// Writes the events of reads, again and again, until the task is dropped.
-pub async fn keep_flushing(app: App) {
+/// Writes the events of reads, and now and then forgets what is long over, until the task is dropped.
+pub async fn keep_house(app: App) {
+    let mut rounds = 0_u32;
     loop {
         tokio::time::sleep(FLUSH).await;
         if let Err(e) = app.reads.flush(&app.store).await {
             tracing::error!(cause = %e, "events of reads could not be written; they wait");
         }
+        rounds = (rounds + 1) % FLUSHES_TO_FORGET;
+        if rounds == 0
+            && let Err(e) = forget(&app).await
+        {
+            tracing::error!(cause = %e, "what is long over could not be forgotten; it stays");
+        }
     }
+}
+
+/// Removes requests, codes, tokens and sessions that ended more than a day ago. Grants and events stay.
+pub async fn forget(app: &App) -> Result<(), DbError> {
+    let then = app.now() - DAY;
+    app.store
+        .write(move |tx| {
+            Request::forget(tx, then)?;
+            Code::forget(tx, then)?;
+            access_token::forget(tx, then)?;
+            refresh::forget(tx, then)?;
+            Session::forget(tx, then).map(Verdict::Commit)
+        })
+        .await
 }

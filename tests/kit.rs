@@ -135,7 +135,7 @@ impl TestApp {
             .expect("it starts");
         let routes = server::routes(app.clone());
         let serving = tokio::spawn(async move { axum::serve(listener, routes).await.expect("it serves") });
-        let flushing = tokio::spawn(server::keep_flushing(app.clone()));
+        let flushing = tokio::spawn(server::keep_house(app.clone()));
         TestApp { app, url, tasks: vec![serving, flushing] }
     }
 

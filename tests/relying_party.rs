@@ -110,7 +110,7 @@ async fn sign_in(
 #[tokio::test]
 async fn a_relying_party_signs_a_patient_in_and_reads_her_resource_from_fhir_user_and_profile() {
     let server = TestApp::start().await;
-    for alg in ["RS256", "ES256"] {
+    for alg in ["RS256", "ES256", "ES384"] {
         let app = server.register(json!({"id_token_signed_response_alg": alg})).await;
         let (subject, fhir_user, profile) = sign_in(&server, &app, "maria", NOW).await;
         let maria = format!("{}/fhir/Patient/patient-maria", server.url);

@@ -245,6 +245,6 @@ async fn the_signing_keys_are_the_same_for_every_start_over_one_store() {
     let jwks = first.get("/oauth/jwks").await.json();
     let second = TestApp::start_on(first.app.store.clone()).await;
     assert_eq!(jwks, second.get("/oauth/jwks").await.json());
-    assert_eq!(jwks["keys"].as_array().unwrap().len(), 2);
+    assert_eq!(jwks["keys"].as_array().unwrap().len(), 3);
     assert!(jwks.to_string().find("\"d\"").is_none(), "no private half");
 }

@@ -212,7 +212,7 @@ pub enum Membership {
 }
 
 /// Every type that is about a patient, and the element that says which.
-const ABOUT: [(&str, &str); 50] = [
+const ABOUT: [(&str, &str); 57] = [
     ("Account", "subject"),
     ("AdverseEvent", "subject"),
     ("AllergyIntolerance", "patient"),
@@ -250,19 +250,26 @@ const ABOUT: [(&str, &str); 50] = [
     ("Immunization", "patient"),
     ("ImmunizationEvaluation", "patient"),
     ("ImmunizationRecommendation", "patient"),
+    ("Invoice", "subject"),
     ("List", "subject"),
+    ("MeasureReport", "subject"),
     ("Media", "subject"),
     ("MedicationAdministration", "subject"),
     ("MedicationDispense", "subject"),
     ("MedicationRequest", "subject"),
     ("MedicationStatement", "subject"),
+    ("MolecularSequence", "patient"),
+    ("NutritionOrder", "patient"),
     ("Observation", "subject"),
     ("Procedure", "subject"),
     ("QuestionnaireResponse", "subject"),
     ("RelatedPerson", "patient"),
+    ("RequestGroup", "subject"),
     ("RiskAssessment", "subject"),
     ("ServiceRequest", "subject"),
     ("Specimen", "subject"),
+    ("SupplyDelivery", "patient"),
+    ("VisionPrescription", "patient"),
 ];
 
 /// Types that are about nobody, but that records about a patient refer to.
@@ -375,6 +382,33 @@ mod tests {
     fn the_table_is_in_order_so_that_it_can_be_searched() {
         assert!(ABOUT.is_sorted());
         assert!(ABOUT.iter().all(|(t, _)| crate::fhir::definitions::is_type(t)));
+    }
+
+    #[test]
+    fn every_type_that_says_whose_it_is_stands_in_the_table() {
+        // About no one patient: who enrols or is studied, and what is grouped, planned or kept apart.
+        let apart = [
+            "Group",
+            "EnrollmentRequest",
+            "Person",
+            "ResearchSubject",
+            "Basic",
+            "Provenance",
+            "AuditEvent",
+            "Contract",
+        ];
+        let mut missing = Vec::new();
+        for t in crate::fhir::definitions::types().iter().filter(|t| !apart.contains(*t)) {
+            for element in ["patient", "subject", "beneficiary"] {
+                let of_patient = crate::fhir::definitions::param(t, element).is_some_and(|p| {
+                    p.targets().contains(&"Patient") && p.expression.contains(&format!("{t}.{element}"))
+                });
+                if of_patient && !Membership::of(t).is_about_a_patient() {
+                    missing.push(format!("{t}.{element}"));
+                }
+            }
+        }
+        assert_eq!(missing, Vec::<String>::new());
     }
 
     #[test]

@@ -11,14 +11,17 @@ use axum::response::Response;
 use super::access::{self, Denied, Holder, Interaction, Reach, Sees};
 use super::definitions;
 use super::operand::Context;
-use super::query::{self, Query};
+use super::query::{self, Query, Unknown};
 use super::resource::{self, Resource};
 use super::search::{self, Cursors, Search};
 use crate::app::{App, Server};
+use crate::clock::Millis;
 use crate::error::{Code, Problem, insufficient_scope, invalid_request, invalid_token, not_found};
 use crate::events::{Event, Kind};
 use crate::oauth::access_token::Bearer;
+use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
+use crate::store::db::{DbError, Tx};
 use crate::web::answer::fhir_json;
 use crate::web::bearer::{self, Refused};
 use crate::web::cors::AnswerFor;
@@ -39,6 +42,7 @@ pub async fn read(
     headers: HeaderMap,
 ) -> Answer {
     let caller = bearer(&app, &headers, query.as_deref())?;
+    wants_json(query.as_deref().unwrap_or_default(), &headers)?;
     read_as(&app, &caller, &resource_type, &id)
 }
 
@@ -177,24 +181,21 @@ impl Caller {
         }
     }
 
-    /// Queues the event of a read or search by token; the open twin is nobody's access.
-    fn record(
-        &self,
-        server: &Server,
-        kind: Kind,
-        resource_type: &str,
-        id: Option<&str>,
-        found: bool,
-    ) -> Result<(), Problem> {
+    /// Queues the event of an access by token, about the patient whose record it opened; the open twin is
+    /// nobody's access.
+    fn record(&self, server: &Server, access: Access<'_>) -> Result<(), Problem> {
         let Caller::Bearer(bearer) = self else { return Ok(()) };
-        let event = Event::new(kind, server.now())
+        let event = Event::new(access.kind, server.now())
             .grant(bearer.grant.id.clone())
             .client(bearer.client.id.clone())
             .account(bearer.account.id.clone())
-            .patient(bearer.grant.patient.clone())
-            .resource_type(resource_type.to_owned())
-            .resource(id.map(str::to_owned));
-        let event = if found { event } else { event.refused("not there, or not within reach") };
+            .patient(access.patient.filter(|p| !p.is_empty()).map(str::to_owned))
+            .resource_type(access.resource_type.to_owned())
+            .resource(access.id.map(str::to_owned));
+        let event = match access.refused {
+            None => event,
+            Some(why) => event.refused(why),
+        };
         if server.reads.push(event) {
             return Ok(());
         }
@@ -204,6 +205,42 @@ impl Caller {
         )
         .because("the queue of events is full"))
     }
+
+    /// What it reaches; a refusal is recorded too.
+    fn may(
+        &self,
+        server: &Server,
+        kind: Kind,
+        interaction: Interaction,
+        resource_type: &'static str,
+        id: Option<&str>,
+    ) -> Result<Reach, Problem> {
+        self.reach(interaction, resource_type).or_else(|denied| {
+            let refused = Some("the scopes do not cover it");
+            self.record(server, Access { kind, resource_type, id, patient: None, refused })?;
+            let words = format!("the token was not granted `{}`; ask for it at launch", denied.needed);
+            Err(insufficient_scope(words))
+        })
+    }
+
+    /// Whether what the token stands for has not ended since it was looked up: a search may have waited.
+    fn still_stands(&self, tx: &Tx<'_>, now: Millis) -> Result<bool, DbError> {
+        let Caller::Bearer(bearer) = self else { return Ok(true) };
+        let grant = Grant::find(tx, &bearer.grant.id)?.filter(|grant| grant.ended.is_none());
+        match grant {
+            Some(grant) => Ok(now < bearer.expires && grant.person(tx, now)?.is_ok()),
+            None => Ok(false),
+        }
+    }
+}
+
+/// One access, as its event tells of it.
+struct Access<'a> {
+    kind: Kind,
+    resource_type: &'a str,
+    id: Option<&'a str>,
+    patient: Option<&'a str>,
+    refused: Option<&'static str>,
 }
 
 fn type_named(name: &str) -> Result<&'static str, Problem> {
@@ -213,19 +250,17 @@ fn type_named(name: &str) -> Result<&'static str, Problem> {
     })
 }
 
-fn denied(denied: Denied) -> Problem {
-    insufficient_scope(format!("the token was not granted `{}`; ask for it at launch", denied.needed))
-}
-
 fn read_as(app: &App, caller: &Caller, resource_type: &str, id: &str) -> Answer {
     let resource_type = type_named(resource_type)?;
-    let reach = caller.reach(Interaction::Read, resource_type).map_err(denied)?;
+    let reach = caller.may(app, Kind::Read, Interaction::Read, resource_type, Some(id))?;
     let base = app.fhir_base();
     let found = app.store.read(|tx| {
         let Some(resource) = Resource::find(tx, resource_type, id)? else { return Ok(None) };
         Ok(resource::within(tx, &reach, &resource, &base)?.then_some(resource))
     })?;
-    caller.record(app, Kind::Read, resource_type, Some(id), found.is_some())?;
+    let refused = found.is_none().then_some("not there, or not within reach");
+    let patient = found.as_ref().map(|resource| resource.owner.as_str());
+    caller.record(app, Access { kind: Kind::Read, resource_type, id: Some(id), patient, refused })?;
     let Some(resource) = found else {
         let shown: String = id.chars().take(64).collect();
         return Err(
@@ -255,51 +290,58 @@ async fn search_as(
     text: String,
     headers: &HeaderMap,
 ) -> Answer {
+    wants_json(&text, headers)?;
     let resource_type = type_named(resource_type)?;
-    let reach = caller.reach(Interaction::Search, resource_type).map_err(denied)?;
+    let reach = caller.may(app, Kind::Search, Interaction::Search, resource_type, None)?;
     let params = Params::parse(text.as_bytes())?;
     let base = app.fhir_base();
     let context = Context { base: &base, now_ms: app.now() };
-    let query =
+    let mut query =
         query::parse(resource_type, params.iter(), context).map_err(|e| invalid_request(e.to_string()))?;
+    for include in &query.includes {
+        let name = if include.reverse { "_revinclude" } else { "_include" };
+        let reason = "other resources are not included yet; search for them".to_owned();
+        query.unknown.push(Unknown { name: name.to_owned(), reason });
+    }
     refuse_unknown(&query, headers)?;
-    let canonical = without_cursor(&params);
-    let path = resource_type.to_owned();
+    let used = as_used(&params, &query);
     let server = app.clone();
-    // Found where the connection is: searches may take long, so they run on threads of their own.
-    let (caller, found) = {
-        let cursors_for = canonical.clone();
-        app.store
-            .search(move |tx| {
-                let reach_of =
-                    |t: &'static str| caller.reach(Interaction::Search, t).unwrap_or(Reach::Nothing);
-                let cursors = Cursors {
-                    mac: &server.cursors,
-                    holder: caller.grant(),
-                    resource_type,
-                    search: &cursors_for,
-                };
-                let position = match cursors.read(query.cursor.as_deref()) {
-                    Ok(position) => position,
-                    Err(problem) => return Ok((caller, Err(problem))),
-                };
-                let base = server.fhir_base();
-                let search = Search {
-                    resource_type,
-                    query: &query,
-                    reach: &reach,
-                    reach_of: &reach_of,
-                    base: &base,
-                    position,
-                };
-                let page = search.run(tx)?;
-                let bundle = search::bundle(&page, &query, &caller.base(&server), &path, &cursors);
-                Ok((caller, Ok(bundle)))
-            })
-            .await?
-    };
-    caller.record(app, Kind::Search, resource_type, None, true)?;
-    Ok(caller.own(fhir_json(StatusCode::OK, found?)))
+    // Searches may take long, so they run on threads of their own.
+    let (caller, found) = app
+        .store
+        .search(move |tx| {
+            if !caller.still_stands(tx, server.now())? {
+                return Ok((caller, Err(invalid_token("the access was ended while the search waited"))));
+            }
+            let reach_of = |t: &'static str| caller.reach(Interaction::Search, t).unwrap_or(Reach::Nothing);
+            let cursors =
+                Cursors { mac: &server.cursors, holder: caller.grant(), resource_type, search: &used };
+            let position = match cursors.read(query.cursor.as_deref()) {
+                Ok(position) => position,
+                Err(problem) => return Ok((caller, Err(problem))),
+            };
+            let base = server.fhir_base();
+            let search = Search {
+                resource_type,
+                query: &query,
+                reach: &reach,
+                reach_of: &reach_of,
+                base: &base,
+                position,
+            };
+            let page = search.run(tx)?;
+            let bundle = search::bundle(&page, &query, &caller.base(&server), resource_type, &cursors);
+            let owners: BTreeSet<String> = page.resources.into_iter().map(|r| r.owner).collect();
+            Ok((caller, Ok((bundle, owners))))
+        })
+        .await?;
+    let (bundle, owners) = found?;
+    // One event for each patient of whom something was shown; one in any case.
+    let patients = owners.iter().map(|owner| Some(owner.as_str()));
+    for patient in patients.chain(owners.is_empty().then_some(None)) {
+        caller.record(app, Access { kind: Kind::Search, resource_type, id: None, patient, refused: None })?;
+    }
+    Ok(caller.own(fhir_json(StatusCode::OK, bundle)))
 }
 
 /// `Prefer: handling=strict`: a parameter without effect is an error, not a warning.
@@ -315,13 +357,35 @@ fn refuse_unknown(query: &Query, headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// The search as its links repeat it.
-fn without_cursor(params: &Params) -> String {
+/// The search as its links repeat it: what was used of it, without a cursor.
+fn as_used(params: &Params, query: &Query) -> String {
+    // Of `_sort`, some keys may have been used though one was not.
+    let ignored = |name: &str| name != "_sort" && query.unknown.iter().any(|u| u.name == name);
+    let unused = |name: &str| name == "_cursor" || ignored(name);
     let mut text = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in params.iter().filter(|(name, _)| *name != "_cursor") {
+    for (name, value) in params.iter().filter(|(name, _)| !unused(name)) {
         text.append_pair(name, value);
     }
     text.finish()
+}
+
+/// FHIR R4 "Content Types": JSON is all there is, so whoever insists on something else is told.
+fn wants_json(query: &str, headers: &HeaderMap) -> Result<(), Problem> {
+    let is_json =
+        |wanted: &str| wanted.contains("json") || wanted.contains("*/*") || wanted.contains("application/*");
+    let asked = url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "_format");
+    let fits = match asked {
+        Some((_, format)) => format.is_empty() || is_json(&format),
+        None => {
+            let mut accepted = headers.get_all(header::ACCEPT).iter().peekable();
+            accepted.peek().is_none()
+                || accepted.any(|v| v.to_str().is_ok_and(|v| v.is_empty() || is_json(v)))
+        }
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(Problem::new(Code::NotAcceptable, "resources are answered as `application/fhir+json` only"))
 }
 
 /// `GET P/fhir/metadata`: the CapabilityStatement, with the `oauth-uris` that older clients read.

@@ -172,12 +172,18 @@ fn pointed_at<'a>(resource: &'a Value, base: &str) -> Vec<(&'static str, &'a str
 }
 
 /// Indexes every resource anew where the stored rows were made by another version of this program.
-/// Answers how many; 0 where all was as it should be.
-pub fn bring_up_to_date(store: &Store, base: &str) -> Result<usize, DbError> {
+/// Answers how many; 0 where all was as it should be. Whose each one is, is worked out anew too.
+pub fn bring_up_to_date(
+    store: &Store,
+    base: &str,
+    owner_of: fn(&Tx<'_>, &Value, &str) -> Result<String, DbError>,
+) -> Result<usize, DbError> {
     let stored: Option<String> = store.read(|tx| {
         tx.first("SELECT value FROM settings WHERE name = 'index_version'", &[], |row| row.get(0))
     })?;
-    if stored.as_deref() == Some(INDEX_VERSION.to_string().as_str()) {
+    // Absolute references are read by the base, so another base is another index.
+    let version = format!("{INDEX_VERSION} {base}");
+    if stored.as_deref() == Some(version.as_str()) {
         return Ok(0);
     }
     let base = base.to_owned();
@@ -188,13 +194,16 @@ pub fn bring_up_to_date(store: &Store, base: &str) -> Result<usize, DbError> {
             for table in TABLES {
                 tx.execute(&format!("DELETE FROM {table}"), &[])?;
             }
-            let keys: Vec<i64> = tx.all("SELECT key FROM resources ORDER BY key", &[], |row| row.get(0))?;
+            // A Provenance is whose its targets are, so these must know first.
+            let order =
+                "SELECT key FROM resources ORDER BY CASE type WHEN 'Provenance' THEN 1 ELSE 0 END, key";
+            let keys: Vec<i64> = tx.all(order, &[], |row| row.get(0))?;
             let all = keys.len();
             for key in keys {
-                let sql = "SELECT owner, json FROM resources WHERE key = $1";
-                let row =
-                    tx.first(sql, params![key], |row| Ok((row.get::<String>(0)?, row.json::<Value>(1)?)))?;
-                if let Some((owner, resource)) = row {
+                let sql = "SELECT json FROM resources WHERE key = $1";
+                if let Some(resource) = tx.first(sql, params![key], |row| row.json::<Value>(0))? {
+                    let owner = owner_of(tx, &resource, &base)?;
+                    tx.execute("UPDATE resources SET owner = $2 WHERE key = $1", params![key, &owner])?;
                     Indexable { key, owner: &owner, resource: &resource }.add(tx, &base)?;
                     count += 1;
                     if count % REPORT_EVERY == 0 {
@@ -205,7 +214,7 @@ pub fn bring_up_to_date(store: &Store, base: &str) -> Result<usize, DbError> {
         }
         let sql = "INSERT INTO settings (name, value) VALUES ('index_version', $1)
                    ON CONFLICT (name) DO UPDATE SET value = excluded.value";
-        tx.execute(sql, params![INDEX_VERSION.to_string()])?;
+        tx.execute(sql, params![version])?;
         Ok(Verdict::Commit(count))
     })
 }

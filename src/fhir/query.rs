@@ -98,6 +98,8 @@ impl Issue {
 }
 
 const MAX_CRITERIA: usize = 64;
+/// Values in all criteria together: each becomes a part of the statement.
+const MAX_VALUES: usize = 1000;
 /// Parameters that are known, but not searched by, and why.
 const NOT_SEARCHED: [(&str, &str); 7] = [
     ("_text", "text of narratives is not indexed"),
@@ -128,6 +130,10 @@ pub fn parse<'p>(
             }
             None => query.criteria.push(criterion(type_, name, value, context)?),
         }
+    }
+    if query.criteria.iter().map(|criterion| criterion.any.len()).sum::<usize>() > MAX_VALUES {
+        let error = QueryError::new("search", "there are too many values", "search in steps");
+        return Err(error.of_kind(Issue::TooCostly));
     }
     Ok(query)
 }

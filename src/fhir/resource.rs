@@ -216,7 +216,7 @@ pub fn instant(at: Millis) -> String {
 }
 
 /// The patient a resource is about, or ''.
-fn owner_of(tx: &Tx<'_>, resource: &Value, base: &str) -> Result<String, DbError> {
+pub fn owner_of(tx: &Tx<'_>, resource: &Value, base: &str) -> Result<String, DbError> {
     let targets = match access::about_whom(resource, base) {
         About::Patient(id) => return Ok(id),
         About::Nobody => return Ok(String::new()),

@@ -255,7 +255,8 @@ impl Cursors<'_> {
 /// The searchset Bundle of a page. Resources are written as they are stored, unless a part of each was
 /// asked for.
 pub fn bundle(page: &Page, query: &Query, base: &str, path: &str, cursors: &Cursors<'_>) -> String {
-    let mut links = vec![json!({"relation": "self", "url": address(base, path, cursors.search, None)})];
+    let here = address(base, path, cursors.search, query.cursor.as_deref());
+    let mut links = vec![json!({"relation": "self", "url": here})];
     if let Some(next) = &page.next {
         let cursor = cursors.write(next);
         links.push(json!({"relation": "next", "url": address(base, path, cursors.search, Some(&cursor))}));

@@ -22,15 +22,36 @@ pub struct Session {
 }
 
 impl Session {
-    /// Begins a session; the secret is for the cookie alone.
-    pub fn begin(tx: &Tx<'_>, account: &str, now: Millis, chance: &Chance) -> Result<Secret, DbError> {
+    /// Signs a person in at a browser. Their own session there goes on under a new secret, so that what
+    /// depends on it lives; somebody else's is ended, and its `sid` answered.
+    pub fn sign_in(
+        tx: &Tx<'_>,
+        cookie: Option<&str>,
+        account: &str,
+        now: Millis,
+        chance: &Chance,
+    ) -> Result<(Secret, Option<String>), DbError> {
         let secret = Secret::new("", chance);
+        let present = match cookie {
+            Some(cookie) => Session::find(tx, cookie, now)?,
+            None => None,
+        };
+        if let Some(own) = present.as_ref().filter(|s| s.account == account) {
+            tx.execute(
+                "UPDATE sessions SET secret_hash = $2, signed_in_ms = $3, seen_ms = $3 WHERE sid = $1",
+                params![&own.sid, secret.hashed().as_str(), now],
+            )?;
+            return Ok((secret, None));
+        }
+        if let Some(other) = &present {
+            tx.execute("UPDATE sessions SET ended_ms = $2 WHERE sid = $1", params![&other.sid, now])?;
+        }
         tx.execute(
             "INSERT INTO sessions (sid, secret_hash, account, signed_in_ms, seen_ms)
              VALUES ($1, $2, $3, $4, $4)",
             params![chance.id(), secret.hashed().as_str(), account, now],
         )?;
-        Ok(secret)
+        Ok((secret, present.map(|other| other.sid)))
     }
 
     /// The live session that a cookie names.
@@ -58,6 +79,13 @@ impl Session {
         let found =
             tx.first(sql, params![sid, now - SESSION_IDLE, now - SESSION_LIFE], |r| r.get::<i64>(0))?;
         Ok(found.is_some())
+    }
+
+    /// Forgets those that ended before `then`, some at a time.
+    pub fn forget(tx: &Tx<'_>, then: Millis) -> Result<(), DbError> {
+        let sql = "DELETE FROM sessions WHERE sid IN
+                   (SELECT sid FROM sessions WHERE signed_in_ms < $1 ORDER BY signed_in_ms, sid LIMIT 1000)";
+        tx.execute(sql, params![then - SESSION_LIFE]).map(drop)
     }
 
     /// Whether it is time to write down that the session was used.

@@ -100,6 +100,13 @@ pub fn expire(tx: &Tx<'_>, presented: &str, now: Millis) -> Result<(), DbError> 
     tx.execute(sql, params![Hashed::of(presented).as_str(), now]).map(drop)
 }
 
+/// Forgets those that died before `then`, some at a time.
+pub fn forget(tx: &Tx<'_>, then: Millis) -> Result<(), DbError> {
+    let sql = "DELETE FROM access_tokens WHERE hash IN
+                   (SELECT hash FROM access_tokens WHERE expires_ms < $1 ORDER BY expires_ms, hash LIMIT 1000)";
+    tx.execute(sql, params![then]).map(drop)
+}
+
 impl Bearer {
     /// What a presented token may do now. Nothing of it is cached between calls, since anything of it
     /// can end access.

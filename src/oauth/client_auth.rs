@@ -23,7 +23,11 @@ enum Presented {
 /// # Errors
 /// `invalid_client` where it is not who it says; `invalid_request` where it says it in two ways at once.
 pub fn authenticate(tx: &Tx<'_>, authorization: &[&str], params: &Params) -> Result<Client, Problem> {
-    let presented = match (authorization, params.one("client_id")?, params.one("refresh_token")?) {
+    let refresh_token = match params.one("grant_type")? {
+        Some("refresh_token") => params.one("refresh_token")?,
+        _ => None,
+    };
+    let presented = match (authorization, params.one("client_id")?, refresh_token) {
         // Some public apps send a refresh token alone: the token itself says whose it is.
         ([], None, Some(token)) => match super::refresh::holder(tx, token)? {
             Some(client) => Presented::Name(client.id),

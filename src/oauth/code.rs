@@ -70,6 +70,13 @@ impl Code {
         )
     }
 
+    /// Forgets those that died before `then`, some at a time.
+    pub fn forget(tx: &Tx<'_>, then: Millis) -> Result<(), DbError> {
+        let sql = "DELETE FROM codes WHERE hash IN
+                   (SELECT hash FROM codes WHERE expires_ms < $1 ORDER BY expires_ms, hash LIMIT 1000)";
+        tx.execute(sql, params![then]).map(drop)
+    }
+
     /// Uses it up: false where somebody was faster.
     pub fn consume(tx: &Tx<'_>, presented: &str, now: Millis) -> Result<bool, DbError> {
         let sql = "UPDATE codes SET used_ms = $2 WHERE hash = $1 AND used_ms IS NULL RETURNING grant_id";

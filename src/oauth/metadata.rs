@@ -12,7 +12,7 @@ use crate::smart::{scope, words};
 use crate::web::answer::public_json;
 
 /// What this server can do in the words of SMART; nothing is listed that does not work.
-const CAPABILITIES: [&str; 10] = [
+const CAPABILITIES: [&str; 11] = [
     "launch-standalone",
     "authorize-post",
     "client-public",
@@ -21,6 +21,7 @@ const CAPABILITIES: [&str; 10] = [
     "context-standalone-patient",
     "context-standalone-encounter",
     "permission-offline",
+    "permission-online",
     "permission-patient",
     "permission-user",
 ];

@@ -3,7 +3,7 @@
 use crate::error::{Problem, invalid_request};
 
 /// More than this many parameters is never a mistake.
-const MOST_PARAMETERS: usize = 200;
+const MOST_PARAMETERS: usize = 1_000;
 
 /// The decoded parameters of a query or form body, in their order.
 #[derive(Debug, Default)]

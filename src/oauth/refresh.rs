@@ -84,6 +84,14 @@ pub fn grant_of(tx: &Tx<'_>, presented: &str) -> Result<Option<String>, DbError>
     Ok(find(tx, &Hashed::of(presented))?.map(|kept| kept.grant))
 }
 
+/// Forgets those whose time was over before `then`, some at a time. A used one stays until then: its second
+/// use must still be recognised.
+pub fn forget(tx: &Tx<'_>, then: Millis) -> Result<(), DbError> {
+    let sql = "DELETE FROM refresh_tokens WHERE hash IN
+                   (SELECT hash FROM refresh_tokens WHERE expires_ms < $1 ORDER BY expires_ms, hash LIMIT 1000)";
+    tx.execute(sql, params![then]).map(drop)
+}
+
 /// A refresh token that could be used now.
 pub struct Live {
     /// What it stands for.
@@ -163,7 +171,7 @@ pub fn rotate(
     if let Err(problem) = may_go_on(tx, &grant, &client, now)? {
         return refuse(problem, event);
     }
-    let scope = match narrowed(&grant, wanted) {
+    let scope = match narrowed(&grant, &client, wanted) {
         Ok(scope) => scope,
         Err(problem) => return refuse(problem, event),
     };
@@ -171,11 +179,12 @@ pub fn rotate(
     let next_hash = Hashed::of(&next);
     match kept.used {
         None => {
-            tx.execute(
-                "UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1",
-                params![hash.as_str(), now],
-            )?;
-            keep(tx, &next_hash, &grant.id, now)?;
+            let sql =
+                "UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1 AND used_ms IS NULL RETURNING hash";
+            let first = tx.first(sql, params![hash.as_str(), now], |row| row.get::<String>(0))?;
+            if first.is_some() {
+                keep(tx, &next_hash, &grant.id, now)?;
+            }
         }
         // A repeat within the grace time: a lost answer, or a parallel tab.
         Some(_) => {
@@ -230,9 +239,9 @@ fn may_go_on(
 }
 
 /// The scope of this one answer: all that was granted, or what was asked for, if that is no more.
-fn narrowed(grant: &Grant, wanted: Option<&str>) -> Result<String, Problem> {
-    let Some(wanted) = wanted else { return Ok(grant.scope.clone()) };
-    let granted = grant.scopes();
+fn narrowed(grant: &Grant, client: &Client, wanted: Option<&str>) -> Result<String, Problem> {
+    let granted = still_registered(grant, client);
+    let Some(wanted) = wanted else { return Ok(scope::join(&granted)) };
     let mut kept = Vec::new();
     for word in scope::split(wanted)? {
         let scope =
@@ -243,5 +252,11 @@ fn narrowed(grant: &Grant, wanted: Option<&str>) -> Result<String, Problem> {
             })?;
         kept.push(scope);
     }
-    Ok(if kept.is_empty() { grant.scope.clone() } else { scope::join(&kept) })
+    Ok(scope::join(if kept.is_empty() { &granted } else { &kept }))
+}
+
+/// What was granted and the app is still registered for: what an answer may say is granted.
+pub fn still_registered(grant: &Grant, client: &Client) -> Vec<Scope> {
+    let registered = client.metadata.scopes();
+    grant.scopes().into_iter().filter(|scope| scope::covers(&registered, scope)).collect()
 }

@@ -211,6 +211,13 @@ impl Request {
         .map(drop)
     }
 
+    /// Forgets those that ended before `then`, some at a time.
+    pub fn forget(tx: &Tx<'_>, then: Millis) -> Result<(), DbError> {
+        let sql = "DELETE FROM requests WHERE id IN
+                   (SELECT id FROM requests WHERE expires_ms < $1 ORDER BY expires_ms, id LIMIT 1000)";
+        tx.execute(sql, params![then]).map(drop)
+    }
+
     /// Consumes it: false where it was answered before, or is over.
     pub fn answer(tx: &Tx<'_>, id: &str, now: Millis) -> Result<bool, DbError> {
         let sql = "UPDATE requests SET answered_ms = $2

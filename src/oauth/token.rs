@@ -24,7 +24,7 @@ use crate::crypto::Alg;
 use crate::error::{self, Problem, invalid_grant, invalid_request};
 use crate::events::{Event, Kind};
 use crate::oidc::id_token;
-use crate::smart::scope::{Meaning, Scope};
+use crate::smart::scope::{self, Meaning, Scope};
 use crate::store::db::{DbError, Tx, Verdict};
 use crate::web::answer;
 use crate::web::cors::AnswerFor;
@@ -176,7 +176,7 @@ fn redeem(
     let refresh_token = refresh::first(tx, &grant, &client, now, chance)?;
     event.account(account.id.clone()).insert(tx)?;
     let issued = Issued {
-        scope: grant.scope.clone(),
+        scope: scope::join(&refresh::still_registered(&grant, &client)),
         grant,
         account,
         client,

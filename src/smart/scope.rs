@@ -11,9 +11,9 @@ use crate::fhir::definitions::{self, Kind};
 /// A longer scope parameter is refused before it is looked at.
 const LONGEST: usize = 32 * 1024;
 /// More scopes than this in one request are refused before they are parsed.
-const MOST: usize = 500;
+const MOST: usize = 200;
 /// A granular scope is split into at most this many single-valued ones to be compared.
-const MOST_PARTS: usize = 64;
+const MOST_PARTS: usize = 16;
 
 const SMART_PREFIX: &str = "http://smarthealthit.org/fhir/scopes/";
 const OPENID_PREFIX: &str = "http://openid.net/specs/openid-connect-core-1_0#";
@@ -370,12 +370,19 @@ fn decode(value: &str) -> String {
 /// Letters and comma values of several scopes are united; a granular scope covers another only if its
 /// parameters are among the other's, with at least its values; in doubt, no.
 pub fn covers(held: &[Scope], wanted: &Scope) -> bool {
+    if held.iter().any(|h| h.meaning == wanted.meaning) {
+        return true;
+    }
     match &wanted.meaning {
         Meaning::Resource(wanted) => {
-            let held: Vec<&ResourceScope> = held.iter().filter_map(Scope::resource).collect();
+            let near = |h: &&ResourceScope| {
+                h.level == wanted.level
+                    && (h.resource_type.is_none() || h.resource_type == wanted.resource_type)
+            };
+            let held: Vec<&ResourceScope> = held.iter().filter_map(Scope::resource).filter(near).collect();
             single_valued(&wanted.limits).is_some_and(|parts| {
                 parts.iter().all(|part| {
-                    let covering = held.iter().filter(|h| covers_part(h, wanted, part));
+                    let covering = held.iter().filter(|h| covers_part(h, part));
                     covering.fold(Letters::default(), |all, h| all.and(h.letters)).has(wanted.letters)
                 })
             })
@@ -424,11 +431,8 @@ fn meet_one(a: &ResourceScope, b: &ResourceScope) -> Option<ResourceScope> {
     })
 }
 
-fn covers_part(held: &ResourceScope, wanted: &ResourceScope, part: &BTreeMap<&str, &str>) -> bool {
-    let type_fits = held.resource_type.is_none() || held.resource_type == wanted.resource_type;
-    let limits_fit =
-        held.limits.iter().all(|(name, values)| part.get(name.as_str()).is_some_and(|v| values.contains(*v)));
-    held.level == wanted.level && type_fits && limits_fit
+fn covers_part(held: &ResourceScope, part: &BTreeMap<&str, &str>) -> bool {
+    held.limits.iter().all(|(name, values)| part.get(name.as_str()).is_some_and(|v| values.contains(*v)))
 }
 
 /// `?a=1,2&b=3` is `?a=1&b=3` together with `?a=2&b=3`.

@@ -139,18 +139,30 @@ impl Tx<'_> {
 
 /// The database: one writer that commits in groups, many readers.
 #[derive(Clone)]
-pub struct Store(std::sync::Arc<Sqlite>);
+pub struct Store {
+    sqlite: std::sync::Arc<Sqlite>,
+    /// Searches that may run at once: each holds a thread, a connection and a core.
+    searching: std::sync::Arc<tokio::sync::Semaphore>,
+}
+
+/// More searches than this at once would only take turns.
+fn searches_at_once() -> usize {
+    2 * std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
+}
 
 impl Store {
     /// Opens (or makes) the database and brings it to this program's schema.
     /// `:memory:` is a private temporary file, removed when the store is dropped.
     pub fn open(path: &str) -> Result<Self, DbError> {
-        Ok(Store(std::sync::Arc::new(Sqlite::open(path)?)))
+        Ok(Store {
+            sqlite: std::sync::Arc::new(Sqlite::open(path)?),
+            searching: std::sync::Arc::new(tokio::sync::Semaphore::new(searches_at_once())),
+        })
     }
 
     /// Where the database is.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.sqlite.path()
     }
 
     /// The file that holds the master key where `HEARTHGATE_KEY` does not: `<database>.key`.
@@ -169,7 +181,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<Verdict<T>, DbError> + Send + 'static,
     {
-        self.0.write(change).await
+        self.sqlite.write(change).await
     }
 
     /// The same for a caller outside the async runtime (command line, import).
@@ -178,12 +190,12 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<Verdict<T>, DbError> + Send + 'static,
     {
-        self.0.write_blocking(change)
+        self.sqlite.write_blocking(change)
     }
 
     /// Reads one consistent snapshot on the caller's own thread: for point reads, which take microseconds.
     pub fn read<T>(&self, read: impl FnOnce(&Tx<'_>) -> Result<T, DbError>) -> Result<T, DbError> {
-        self.0.read(read)
+        self.sqlite.read(read)
     }
 
     /// Reads one consistent snapshot on a blocking thread: for searches, which may take long.
@@ -192,6 +204,8 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T, DbError> + Send + 'static,
     {
+        // A caller who gives up while waiting here costs nothing.
+        let _turn = self.searching.acquire().await.map_err(|_| DbError::NotCommitted)?;
         let store = self.clone();
         tokio::task::spawn_blocking(move || store.read(read)).await.map_err(|_| DbError::Panicked)?
     }

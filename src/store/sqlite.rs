@@ -28,7 +28,11 @@ mod migrations {
 
 impl From<rusqlite::Error> for DbError {
     fn from(e: rusqlite::Error) -> Self {
-        DbError::Database(e.to_string())
+        match e {
+            // Its own text repeats the whole statement, which for a search may be long.
+            rusqlite::Error::SqlInputError { msg, .. } => DbError::Database(msg),
+            e => DbError::Database(e.to_string()),
+        }
     }
 }
 

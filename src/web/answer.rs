@@ -23,7 +23,7 @@ pub fn private_json(status: StatusCode, body: &Value) -> Response {
     (status, headers, body.to_string()).into_response()
 }
 
-/// A JSON answer that is the same for everybody, for an hour.
+/// A JSON answer that is the same for everybody, for five minutes.
 pub fn public_json(body: &Value) -> Response {
     let headers =
         [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")];
@@ -113,20 +113,29 @@ pub fn outcome(problem: &Problem) -> Response {
     fhir_json(status, body.to_string())
 }
 
-/// A body over the limit is refused before its endpoint sees it; the refusal still takes the form that is
-/// read at that address.
-pub async fn too_large(State(app): State<App>, request: Request, next: Next) -> Response {
+/// What is refused before any handler of ours sees it (a body over the limit, a path that is not UTF-8, a
+/// method the address does not have) is still answered in the form that is read at that address.
+pub async fn in_our_form(State(app): State<App>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let answer = next.run(request).await;
-    if answer.status() != StatusCode::PAYLOAD_TOO_LARGE
-        || answer.headers().contains_key(header::CACHE_CONTROL)
-    {
+    let headers = answer.headers();
+    let plain = headers.get(header::CONTENT_TYPE).is_none_or(|t| t.as_bytes().starts_with(b"text/plain"));
+    if !answer.status().is_client_error() || !plain || headers.contains_key(header::CACHE_CONTROL) {
         return answer;
     }
-    let problem = Problem::new(Code::TooLarge, "the body is larger than anything that is read here");
+    let problem = match answer.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(Code::TooLarge, "the body is larger than anything that is read here")
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            Problem::new(Code::MethodNotAllowed, "this address does not have that method")
+        }
+        StatusCode::NOT_FOUND => Problem::new(Code::NotFound, "there is nothing at this address"),
+        _ => Problem::new(Code::InvalidRequest, "the request cannot be read; percent-encode paths as UTF-8"),
+    };
     match path.as_str() {
         p if p.starts_with("/fhir") || p.starts_with("/open/fhir") => outcome(&problem),
-        "/oauth/token" | "/oauth/register" | "/oauth/introspect" | "/oauth/revoke" => oauth(&problem),
+        p if p.starts_with("/oauth/") && !p.starts_with("/oauth/authorize") => oauth(&problem),
         _ => super::page::problem(&app, &problem),
     }
 }

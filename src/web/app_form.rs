@@ -185,9 +185,10 @@ const APPLICATION_TYPES: [(&str, &str, &str); 2] = [
     ("native", "On a phone or a computer", "A loopback redirect address may then vary its port."),
 ];
 
-const ALGORITHMS: [(&str, &str, &str); 2] = [
+const ALGORITHMS: [(&str, &str, &str); 3] = [
     ("RS256", "RS256", "What every library understands."),
     ("ES256", "ES256", "Smaller, and quicker to make."),
+    ("ES384", "ES384", ""),
 ];
 
 /// The types in the table of boxes; any other can be typed.

@@ -408,6 +408,7 @@ fn warnings(metadata: &Metadata) -> Vec<Warning> {
 /// The authorization request of a first launch, ready to click.
 fn launch(server: &Server, client: &Client, chance: &Chance) -> Option<Launch> {
     let redirect_uri = client.metadata.redirect_uris.first()?;
+    let quoted = redirect_uri.replace('\'', "'\\''");
     let verifier = Secret::new("", chance).reveal();
     let scope = first_scope(&client.metadata.scopes());
     let mut query = url::form_urlencoded::Serializer::new(String::new());
@@ -430,8 +431,9 @@ fn launch(server: &Server, client: &Client, chance: &Chance) -> Option<Launch> {
         words: "This is the request the app would send.".into(),
         links: vec![page::link("Open it", authorize_url.clone())],
         authorize_url,
+        // A quote in the URI must not end the quotes of the command.
         exchange: format!(
-            "curl -s {} -d grant_type=authorization_code --data-urlencode 'redirect_uri={redirect_uri}' \
+            "curl -s {} -d grant_type=authorization_code --data-urlencode 'redirect_uri={quoted}' \
              -d code_verifier={verifier} {who} -d code=CODE",
             server.url("/oauth/token")
         ),

@@ -13,6 +13,7 @@ use crate::error::{Problem, invalid_request};
 use crate::events::{Event, Kind};
 use crate::fhir::demographics;
 use crate::fhir::resource::Resource;
+use crate::identity::session::Session;
 use crate::oauth::client::Client;
 use crate::oauth::code::Code;
 use crate::oauth::grant::Grant;
@@ -21,7 +22,7 @@ use crate::oauth::request::Request;
 use crate::oauth::step::Context;
 use crate::smart::scope::{self, Level, Meaning, Scope};
 use crate::smart::words::{self, Group};
-use crate::store::db::Verdict;
+use crate::store::db::{DbError, Tx, Verdict};
 
 /// What the form token of the page is for: a page about one patient or visit is no consent for another.
 pub fn page_name(request: &Request, context: &Context) -> String {
@@ -237,7 +238,7 @@ pub async fn decide(
     let issued = app
         .store
         .write(move |tx| {
-            if !still_right(tx, &grant, now)? || !Request::answer(tx, &id, now)? {
+            if !still_right(tx, &grant, &code.redirect_uri, now)? || !Request::answer(tx, &id, now)? {
                 return Ok(Verdict::Rollback(None));
             }
             grant.insert(tx)?;
@@ -257,13 +258,15 @@ pub async fn decide(
     Ok(see_other(&redirect(&asked.redirect_uri, &answer)))
 }
 
-/// Whether app, person and their right to this record are still what the page was shown for.
-fn still_right(
-    tx: &crate::store::db::Tx<'_>,
-    grant: &Grant,
-    now: Millis,
-) -> Result<bool, crate::store::db::DbError> {
-    Ok(grant.person(tx, now)?.is_ok() && Client::find(tx, &grant.client)?.is_some())
+/// Whether app, redirect, session, person and their right to this record are still what the page was shown for.
+fn still_right(tx: &Tx<'_>, grant: &Grant, redirect_uri: &str, now: Millis) -> Result<bool, DbError> {
+    let client = Client::find(tx, &grant.client)?;
+    let session = match &grant.session {
+        Some(sid) => Session::is_live(tx, sid, now)?,
+        None => false,
+    };
+    let redirects = client.is_some_and(|c| c.metadata.allows_redirect(redirect_uri));
+    Ok(session && redirects && grant.person(tx, now)?.is_ok())
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::identity::account::Account;
 use crate::identity::newcomer;
 use crate::identity::session::Session;
 use crate::oauth::client::Client;
+use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
 use crate::store::db::Verdict;
 
@@ -69,7 +70,7 @@ pub fn signer(account: Account) -> Signer {
     }
 }
 
-/// The form: who it is. A right answer begins a new session, ends the one there was, and leads to `next`;
+/// The form: who it is. A right answer begins a session, ends that of somebody else, and leads to `next`;
 /// a wrong one shows the page again.
 pub async fn sign_in(
     app: &App,
@@ -97,10 +98,10 @@ pub async fn sign_in(
                 event.refused("no such person, a wrong password, or shut out").insert(tx)?;
                 return Ok(Verdict::Commit(None));
             };
-            if let Some(cookie) = old_cookie {
-                Session::end(tx, &cookie, now)?;
+            let (secret, ended) = Session::sign_in(tx, old_cookie.as_deref(), &account.id, now, &chance)?;
+            if let Some(sid) = ended {
+                Grant::end_with_session(tx, &sid, now)?;
             }
-            let secret = Session::begin(tx, &account.id, now, &chance)?;
             event.account(account.id).insert(tx)?;
             Ok(Verdict::Commit(Some(secret)))
         })

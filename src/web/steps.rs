@@ -74,6 +74,11 @@ async fn visit(app: &App, id: &str, headers: &HeaderMap) -> Result<Visit, Proble
     let Some(client) = client else {
         return Err(not_found("the app that asked for this is no longer registered here"));
     };
+    if !client.metadata.allows_redirect(&request.asked.redirect_uri) {
+        return Err(forbidden(
+            "the app no longer has the redirect URI that this was begun with; start again from the app",
+        ));
+    }
     let browser = visitor.hash();
     match &request.browser {
         Some(bound) if bound != browser.as_str() => {

@@ -59,6 +59,8 @@ const SUMMARIES: [(&str, SummaryMode); 5] = [
 
 /// Most a list in one of these parameters may hold.
 const MAX_LISTED: usize = 64;
+/// Most keys to sort by.
+const MAX_SORT: usize = 4;
 /// Longest cursor and longest name of an element.
 const MAX_TEXT: usize = 2048;
 
@@ -141,6 +143,11 @@ fn sort(query: &mut Query, type_: &str, name: &str, value: &str) -> Result<(), Q
             None => (key, false),
         };
         match definitions::param(type_, code).filter(|it| it.kind.is_indexed()) {
+            Some(param) if query.sort.iter().any(|key| key.param == param) => {}
+            Some(_) if query.sort.len() == MAX_SORT => {
+                let error = QueryError::new(name, "there are too many keys", "sort by fewer");
+                return Err(error.of_kind(Issue::TooCostly));
+            }
             Some(param) => query.sort.push(SortKey { param, descending }),
             None => query.unknown.push(Unknown {
                 name: name.to_owned(),
