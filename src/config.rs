@@ -100,7 +100,7 @@ pub struct Settings {
     #[serde(skip)]
     pub config: Option<PathBuf>,
     /// Print one line of JSON on standard output when ready
-    #[arg(long, env = "HEARTHGATE_READY_JSON")]
+    #[arg(long, env = "HEARTHGATE_READY_JSON", value_parser = clap::builder::BoolishValueParser::new())]
     #[serde(skip)]
     pub ready_json: bool,
 }
@@ -140,7 +140,8 @@ impl Settings {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|e| bad("config", format!("cannot read {}: {e}", path.display())))?;
-                toml::from_str(&text).map_err(|e| bad("config", e.to_string()))?
+                toml::from_str(&text)
+                    .map_err(|e| bad("config", format!("{}: {}", path.display(), e.message())))?
             }
         };
         let listen_given = self.listen.or(file.listen);

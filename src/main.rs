@@ -74,9 +74,12 @@ fn serve(settings: Settings) -> Result<(), Failure> {
 }
 
 async fn run(config: Config) -> Result<(), Failure> {
-    let listener = tokio::net::TcpListener::bind(config.listen)
-        .await
-        .map_err(|e| format!("cannot listen on {}: {e}", config.listen))?;
+    let listener = tokio::net::TcpListener::bind(config.listen).await.map_err(|e| {
+        format!(
+            "cannot listen on {}: {e}; stop what listens there, or choose another with --listen",
+            config.listen
+        )
+    })?;
     let bound = listener.local_addr()?;
     let app = assemble(&config, bound)?;
     let flushing = tokio::spawn(server::keep_house(app.clone()));
@@ -91,7 +94,7 @@ fn assemble(config: &Config, bound: SocketAddr) -> Result<App, Failure> {
     let app = server::assemble(Parts {
         issuer: config.public_url.clone().unwrap_or_else(|| config::loopback_url(bound)),
         mode: config.mode,
-        store: Store::open(&config.database)?,
+        store: open(&config.database)?,
         master: std::env::var("HEARTHGATE_KEY").ok(),
         clock: Clock::System,
         chance: Chance::system(),
@@ -126,6 +129,15 @@ fn announce(config: &Config, app: &App) -> std::io::Result<()> {
     out.flush()
 }
 
+fn open(database: &str) -> Result<Store, Failure> {
+    if database.trim().is_empty() {
+        return Err("database: it is empty; name a file, or :memory: for a private one".into());
+    }
+    Store::open(database).map_err(|e| {
+        format!("database {database}: {e}; it must be a SQLite file of Hearthgate, or a new file in a folder that can be written to").into()
+    })
+}
+
 async fn asked_to_stop() {
     let interrupt = tokio::signal::ctrl_c();
     let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
@@ -140,7 +152,7 @@ async fn asked_to_stop() {
 
 /// Each file is all or nothing; the first bad one ends the run, and what came before it stays.
 fn import_files(database: &str, files: &[PathBuf]) -> Result<(), Failure> {
-    let store = Store::open(database)?;
+    let store = open(database)?;
     let issuer = store.read(|tx| {
         tx.first("SELECT value FROM settings WHERE name = 'public_url'", &[], |row| row.get::<String>(0))
     })?;

@@ -46,6 +46,12 @@ pub enum StartError {
     /// The key file cannot be read or made.
     #[error("the key file {0}: {1}")]
     KeyFile(String, std::io::Error),
+    /// The key file is gone, and with it what opens the signing keys.
+    #[error(
+        "the key file {0} is missing, and the signing keys in the database are sealed with it; put it back, or \
+         give its text as HEARTHGATE_KEY"
+    )]
+    KeyFileLost(String),
     /// The database was made for the other mode.
     #[error("this database was made in {0} mode and stays so; use another file for {1} mode")]
     OtherMode(String, &'static str),
@@ -130,6 +136,9 @@ fn master_from_file(store: &Store, chance: &Chance) -> Result<MasterKey, StartEr
     let path = store.key_path();
     let shown = path.display().to_string();
     let broken = |e| StartError::KeyFile(shown.clone(), e);
+    if !path.exists() && Keys::are_kept(store)? {
+        return Err(StartError::KeyFileLost(shown));
+    }
     match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
         Ok(mut file) => {
             let master = MasterKey::new(chance);

@@ -17,8 +17,9 @@ fn form<'a>(csrf: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str
 async fn register(browser: &Browser<'_>, more: &[(&str, &str)]) -> (Answer, String) {
     let page = browser.get("/apps/new").await;
     let csrf = page.hidden("csrf").expect("a form token");
-    let shown = browser.post("/apps/new", &form(&csrf, more)).await;
-    assert_eq!(shown.status, StatusCode::CREATED, "{}", shown.text);
+    let answer = browser.post("/apps/new", &form(&csrf, more)).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    let (_, shown) = browser.settle(answer).await;
     let id = code(&shown, "client_id").expect("a client_id");
     (shown, id)
 }
@@ -91,7 +92,8 @@ async fn a_confidential_app_gets_its_secret_once_and_works_with_it() {
 
     let page = browser.get(&format!("/apps/{id}/secret")).await;
     let path = format!("/apps/{id}/secret");
-    let renewed = browser.post(&path, &[("csrf", &page.hidden("csrf").unwrap())]).await;
+    let answer = browser.post(&path, &[("csrf", &page.hidden("csrf").unwrap())]).await;
+    let (_, renewed) = browser.settle(answer).await;
     let code_before = server.launch(&confidential).code().await;
     let refused = server.exchange(&confidential, &code_before).await;
     assert_eq!((refused.status, refused.error().as_str()), (StatusCode::UNAUTHORIZED, "invalid_client"));
@@ -200,8 +202,10 @@ async fn only_the_browser_that_registered_and_who_has_the_link_may_see_or_change
 async fn the_ready_made_request_on_an_apps_page_launches_it() {
     let server = TestApp::start().await;
     let browser = server.browser();
-    let (shown, id) = register(&browser, &[]).await;
-    let url = code(&shown, "authorize").expect("an address");
+    let (first_shown, id) = register(&browser, &[]).await;
+    let shown = browser.get(&format!("/apps/{id}")).await;
+    assert_eq!(code(&first_shown, "exchange"), code(&shown, "exchange"), "the same at every look");
+    let url = code(&first_shown, "authorize").expect("an address");
     let (path, page) = browser.settle(browser.get(&url).await).await;
     let (_, page) = browser.settle(browser.sign_in(&path, &page, "maria").await).await;
     let csrf = page.hidden("csrf").unwrap();

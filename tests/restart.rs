@@ -214,7 +214,10 @@ async fn a_database_refuses_another_master_key_rather_than_making_new_keys() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("master key"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("is missing") && said.contains("put it back"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

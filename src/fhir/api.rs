@@ -18,6 +18,7 @@ use crate::app::{App, Server};
 use crate::clock::Millis;
 use crate::error::{Code, Problem, insufficient_scope, invalid_request, invalid_token, not_found};
 use crate::events::{Event, Kind};
+use crate::identity::account::Account;
 use crate::oauth::access_token::Bearer;
 use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
@@ -226,11 +227,9 @@ impl Caller {
     /// Whether what the token stands for has not ended since it was looked up: a search may have waited.
     fn still_stands(&self, tx: &Tx<'_>, now: Millis) -> Result<bool, DbError> {
         let Caller::Bearer(bearer) = self else { return Ok(true) };
-        let grant = Grant::find(tx, &bearer.grant.id)?.filter(|grant| grant.ended.is_none());
-        match grant {
-            Some(grant) => Ok(now < bearer.expires && grant.person(tx, now)?.is_ok()),
-            None => Ok(false),
-        }
+        let ended = Grant::find(tx, &bearer.grant.id)?.is_none_or(|grant| grant.ended.is_some());
+        let shut_out = Account::find(tx, &bearer.account.id)?.is_none_or(|account| account.disabled);
+        Ok(!ended && !shut_out && now < bearer.expires)
     }
 }
 

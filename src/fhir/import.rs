@@ -72,6 +72,8 @@ struct Placed {
 /// resource in it.
 pub fn read_file(path: &Path) -> Result<Vec<Value>, ImportError> {
     let text = std::fs::read_to_string(path)?;
+    // Some editors put a byte order mark before the first brace.
+    let text = text.trim_start_matches('\u{FEFF}').to_owned();
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("ndjson")) {
         read_lines(&text)
     } else {

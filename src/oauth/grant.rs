@@ -130,7 +130,7 @@ impl Grant {
         );
         for grant in tx.all(&sql, params![sid], Grant::read)? {
             if !grant.scopes().iter().any(|s| s.meaning == Meaning::OfflineAccess) {
-                Grant::end(tx, &grant.id, now, "the person signed out")?;
+                Grant::end(tx, &grant.id, now, "the session it was granted in ended")?;
             }
         }
         Ok(())

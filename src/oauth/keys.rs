@@ -57,6 +57,12 @@ impl Keys {
         Ok(Keys { keys, jwks })
     }
 
+    /// Whether the database holds signing keys already.
+    pub fn are_kept(store: &Store) -> Result<bool, DbError> {
+        let found = store.read(|tx| tx.first("SELECT 1 FROM signing_keys", &[], |row| row.get::<i64>(0)))?;
+        Ok(found.is_some())
+    }
+
     /// The key that signs with `alg` now: the newest.
     pub fn signing(&self, alg: Alg) -> Option<&SigningKey> {
         self.keys.iter().rev().find(|key| key.alg == alg)

@@ -62,7 +62,7 @@ async fn exchange(
     let known = GrantType::ALL.into_iter().find(|g| g.as_str() == grant_type).ok_or_else(|| {
         Problem::new(
             error::Code::UnsupportedGrantType,
-            "this `grant_type` is not supported; this server takes `authorization_code`",
+            "this `grant_type` is not supported; this server takes `authorization_code` and `refresh_token`",
         )
     })?;
     let client = posted.client(app)?;

@@ -9,11 +9,10 @@ use axum::response::Response;
 
 use super::answer::see_other;
 use super::app_form::Fields;
-use super::browser::Visitor;
+use super::browser::{self, Visitor};
 use super::page;
 use super::views::{self, AppCard, AppDetail, Confirm, Face, Fact, Launch, Warning};
 use crate::app::{App, Server};
-use crate::clock::Chance;
 use crate::crypto::{Secret, sha256_base64url};
 use crate::error::{Problem, forbidden, not_found};
 use crate::events::{Event, Kind};
@@ -22,7 +21,7 @@ use crate::fhir::resource::instant;
 use crate::oauth::client::{AuthMethod, Client, Metadata};
 use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
-use crate::oauth::registration::{self, FieldError};
+use crate::oauth::registration::FieldError;
 use crate::smart::scope::{Level, Meaning, Scope};
 use crate::store::db::Verdict;
 
@@ -66,7 +65,7 @@ pub async fn register(State(app): State<App>, headers: HeaderMap, body: Bytes) -
         open_to_registration(&app)?;
         let (visitor, form) = posted(&app, &headers, &body, "/apps/new").await?;
         let fields = Fields::posted(&form);
-        let metadata = match registration::check(&fields.metadata(), &app.policy) {
+        let metadata = match fields.check(&app.policy) {
             Ok(metadata) => metadata,
             Err(errors) => return Ok(form_page(&app, &visitor, &fields, None, &errors)),
         };
@@ -75,16 +74,9 @@ pub async fn register(State(app): State<App>, headers: HeaderMap, body: Bytes) -
         app.store
             .write(move |tx| Client::let_manage(tx, &id, &browser).map(|()| Verdict::Commit(())))
             .await?;
-        let fresh = Fresh {
-            just_created: true,
-            secret: registered.secret.map(Secret::reveal),
-            management: Some(app.url(&format!(
-                "/apps/{}?manage={}",
-                registered.client.id,
-                registered.manage.reveal()
-            ))),
-        };
-        Ok(detail_page(&app, StatusCode::CREATED, &registered.client, fresh))
+        let fresh =
+            Fresh { secret: registered.secret.map(Secret::reveal), manage: Some(registered.manage.reveal()) };
+        Ok(fresh.lead_to(&registered.client.id))
     }
     .await;
     shown(&app, made)
@@ -103,8 +95,11 @@ pub async fn show(
         if let Some(key) = query.one("manage")? {
             return open_management(&app, &id, key.to_owned(), &headers).await;
         }
-        let (_, client) = managed(&app, &id, &headers).await?;
-        Ok(detail_page(&app, StatusCode::OK, &client, Fresh::default()))
+        let (visitor, client) = managed(&app, &id, &headers).await?;
+        let fresh = Fresh::from_headers(&headers);
+        let was_fresh = fresh.secret.is_some() || fresh.manage.is_some();
+        let answer = detail_page(&app, &visitor, &client, fresh);
+        Ok(if was_fresh { browser::forget_shown(answer, &format!("/apps/{id}")) } else { answer })
     }
     .await;
     shown(&app, made)
@@ -147,7 +142,7 @@ pub async fn save(
         let (visitor, form) = posted(&app, &headers, &body, &format!("/apps/{id}/edit")).await?;
         let (_, client) = managed(&app, &id, &headers).await?;
         let fields = Fields::posted(&form);
-        let metadata = match registration::check(&fields.metadata(), &app.policy) {
+        let metadata = match fields.check(&app.policy) {
             Ok(metadata) => metadata,
             Err(errors) => return Ok(form_page(&app, &visitor, &fields, Some(&id), &errors)),
         };
@@ -169,10 +164,7 @@ pub async fn save(
             .await?;
         match secret {
             None => Ok(see_other(&format!("/apps/{id}"))),
-            Some(secret) => {
-                let fresh = Fresh { secret: Some(secret.reveal()), ..Fresh::default() };
-                Ok(detail_page(&app, StatusCode::OK, &changed, fresh))
-            }
+            Some(secret) => Ok(Fresh { secret: Some(secret.reveal()), manage: None }.lead_to(&id)),
         }
     }
     .await;
@@ -227,8 +219,7 @@ pub async fn new_secret(
                     .map(Verdict::Commit)
             })
             .await?;
-        let fresh = Fresh { secret: Some(secret.reveal()), ..Fresh::default() };
-        Ok(detail_page(&app, StatusCode::OK, &client, fresh))
+        Ok(Fresh { secret: Some(secret.reveal()), manage: None }.lead_to(&id))
     }
     .await;
     shown(&app, made)
@@ -360,35 +351,50 @@ fn kind(method: AuthMethod) -> &'static str {
     }
 }
 
-/// What the page of an app shows only once.
+/// What the page of an app shows only once. It travels to that page in a cookie, so that reloading the page
+/// makes nothing a second time.
 #[derive(Default)]
 struct Fresh {
-    just_created: bool,
     secret: Option<String>,
-    management: Option<String>,
+    /// The key of the management link; there right after the registration.
+    manage: Option<String>,
 }
 
-fn detail_page(app: &App, status: StatusCode, client: &Client, fresh: Fresh) -> Response {
+impl Fresh {
+    fn lead_to(&self, id: &str) -> Response {
+        let path = format!("/apps/{id}");
+        let part = |text: &Option<String>| text.clone().unwrap_or_default();
+        let text = format!("{}~{}", part(&self.secret), part(&self.manage));
+        browser::show_once(see_other(&path), &path, &text)
+    }
+
+    fn from_headers(headers: &HeaderMap) -> Fresh {
+        let text = browser::shown_once(headers).unwrap_or_default();
+        let (secret, manage) = text.split_once('~').unwrap_or_default();
+        let part = |text: &str| Some(text.to_owned()).filter(|t| !t.is_empty());
+        Fresh { secret: part(secret), manage: part(manage) }
+    }
+}
+
+fn detail_page(app: &App, visitor: &Visitor, client: &Client, fresh: Fresh) -> Response {
+    let manage = |key: &String| app.url(&format!("/apps/{}?manage={key}", client.id));
+    let has_secret = client.metadata.token_endpoint_auth_method.has_secret();
     let page = AppDetail {
         shell: page::shell(app, ""),
         app: views::App { note: None, ..super::steps::app_view(app, client) },
         client_id: client.id.clone(),
         fhir: app.fhir_base(),
-        just_created: fresh.just_created,
-        secret: fresh.secret,
-        management: fresh.management,
+        just_created: fresh.manage.is_some(),
+        management: fresh.manage.as_ref().map(manage),
         warnings: warnings(&client.metadata),
-        launch: launch(app, client, &app.chance),
+        launch: launch(app, visitor, client, fresh.secret.as_deref()),
         facts: facts(&client.metadata),
         edit: format!("/apps/{}/edit", client.id),
-        new_secret: client
-            .metadata
-            .token_endpoint_auth_method
-            .has_secret()
-            .then(|| format!("/apps/{}/secret", client.id)),
+        new_secret: has_secret.then(|| format!("/apps/{}/secret", client.id)),
         delete: format!("/apps/{}/delete", client.id),
+        secret: fresh.secret,
     };
-    page::render_with(status, &page)
+    page::render(&page)
 }
 
 /// What a developer would wonder about later.
@@ -406,10 +412,11 @@ fn warnings(metadata: &Metadata) -> Vec<Warning> {
 }
 
 /// The authorization request of a first launch, ready to click.
-fn launch(server: &Server, client: &Client, chance: &Chance) -> Option<Launch> {
+fn launch(server: &Server, visitor: &Visitor, client: &Client, secret: Option<&str>) -> Option<Launch> {
     let redirect_uri = client.metadata.redirect_uris.first()?;
     let quoted = redirect_uri.replace('\'', "'\\''");
-    let verifier = Secret::new("", chance).reveal();
+    // The same at every look, so that the command still fits the request that was opened.
+    let verifier = visitor.own_text(server, &format!("verifier {}", client.id));
     let scope = first_scope(&client.metadata.scopes());
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query
@@ -417,18 +424,22 @@ fn launch(server: &Server, client: &Client, chance: &Chance) -> Option<Launch> {
         .append_pair("client_id", &client.id)
         .append_pair("redirect_uri", redirect_uri)
         .append_pair("scope", &scope)
-        .append_pair("state", &chance.id())
+        .append_pair("state", &visitor.own_text(server, &format!("state {}", client.id)))
         .append_pair("aud", &server.fhir_base())
         .append_pair("code_challenge", &sha256_base64url(verifier.as_bytes()))
         .append_pair("code_challenge_method", "S256");
     let authorize_url = server.url(&format!("/oauth/authorize?{}", query.finish()));
     let who = match client.metadata.token_endpoint_auth_method {
         AuthMethod::None => format!("-d client_id={}", client.id),
-        AuthMethod::ClientSecretBasic => format!("-u {}:SECRET", client.id),
-        AuthMethod::ClientSecretPost => format!("-d client_id={} -d client_secret=SECRET", client.id),
+        AuthMethod::ClientSecretBasic => format!("-u {}:{}", client.id, secret.unwrap_or("SECRET")),
+        AuthMethod::ClientSecretPost => {
+            format!("-d client_id={} -d client_secret={}", client.id, secret.unwrap_or("SECRET"))
+        }
     };
+    let needs_secret = client.metadata.token_endpoint_auth_method.has_secret() && secret.is_none();
     Some(Launch {
         words: "This is the request the app would send.".into(),
+        needs_secret,
         links: vec![page::link("Open it", authorize_url.clone())],
         authorize_url,
         // A quote in the URI must not end the quotes of the command.

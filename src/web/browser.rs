@@ -103,6 +103,11 @@ impl Visitor {
             && posted.is_some_and(|token| server.csrf.accepts(token, &self.browser, self.sid(), page))
     }
 
+    /// A text that is this browser's own for one purpose, and stays the same: 43 base64url characters.
+    pub fn own_text(&self, server: &Server, purpose: &str) -> String {
+        server.csrf.token(&self.browser, None, purpose)
+    }
+
     fn sid(&self) -> Option<&str> {
         self.signed_in.as_ref().map(|s| s.session.sid.as_str())
     }
@@ -114,6 +119,33 @@ impl Visitor {
         }
         answer
     }
+}
+
+/// What is shown once on the page that a form leads to, on its way there: only this browser's cookie holds
+/// it, for that page and a minute.
+const FRESH: &str = "hearthgate_fresh";
+
+/// Gives the browser something to show once at `path`.
+pub fn show_once(mut answer: Response, path: &str, text: &str) -> Response {
+    let cookie = format!("{FRESH}={text}; Path={path}; Max-Age=60; HttpOnly; SameSite=Strict");
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    answer
+}
+
+/// What there is to show once.
+pub fn shown_once(headers: &HeaderMap) -> Option<String> {
+    cookie(headers, FRESH).filter(|text| !text.is_empty())
+}
+
+/// It was shown.
+pub fn forget_shown(mut answer: Response, path: &str) -> Response {
+    let cookie = format!("{FRESH}=; Path={path}; Max-Age=0; HttpOnly; SameSite=Strict");
+    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
+        answer.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    answer
 }
 
 /// Gives the browser the cookie of a session that just began.

@@ -72,7 +72,7 @@ pub fn problem(server: &Server, problem: &Problem) -> Response {
         _ => "This request cannot be answered",
     };
     let detail = problem.parameter.map(|parameter| views::Problem {
-        what: "What this server was sent, and what it takes:".into(),
+        what: sentence(&problem.words),
         parameter: parameter.into(),
         received: problem.mismatch.as_ref().map(|m| m.received.clone()),
         expected: problem.mismatch.as_ref().map(|m| m.expected.clone()).unwrap_or_default(),
@@ -82,9 +82,13 @@ pub fn problem(server: &Server, problem: &Problem) -> Response {
         shell: bare_shell(server),
         tone: Tone::Refused,
         title: title.into(),
-        lead: sentence(&problem.words),
+        lead: match &detail {
+            // Whoever reads this came from an app, and can do nothing about its parameters.
+            Some(_) => "The app that sent you here is not set up correctly. Nothing was shared.".into(),
+            None => sentence(&problem.words),
+        },
         steps: Vec::new(),
-        links: vec![link("What this server is", "/")],
+        links: vec![link("To the start page", "/")],
         problem: detail,
         facts: vec![fact("Error", problem.code.as_str())],
     };

@@ -434,6 +434,8 @@ pub struct Launch {
     pub links: Vec<Link>,
     /// The command that exchanges the code that comes back.
     pub exchange: String,
+    /// Whether the secret must still be put into it.
+    pub needs_secret: bool,
 }
 
 /// Are you sure? For what cannot be taken back.
