@@ -1,6 +1,7 @@
 //! SQLite: one writer thread that commits waiting changes as a group, and a pool of readers.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -107,7 +108,10 @@ impl Connection {
 }
 
 /// `$n` to `?n`: in SQLite `$n` is a *name*, numbered by where it first stands.
-fn numbered(sql: &str) -> String {
+fn numbered(sql: &str) -> Cow<'_, str> {
+    if !sql.contains('$') {
+        return Cow::Borrowed(sql);
+    }
     let mut out = String::with_capacity(sql.len());
     let mut rest = sql;
     while let Some(at) = rest.find('$') {
@@ -117,7 +121,7 @@ fn numbered(sql: &str) -> String {
         rest = &after[1..];
     }
     out.push_str(rest);
-    out
+    Cow::Owned(out)
 }
 
 /// A change on its way through the writer.
