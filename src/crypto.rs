@@ -303,9 +303,10 @@ impl SigningKey {
     /// Signs claims as a compact JWS (RFC 7515) with `typ` in its header.
     pub fn sign(&self, typ: &str, claims: &Value) -> Result<String, CryptoError> {
         let header = json!({"alg": self.alg.as_str(), "kid": self.kid, "typ": typ});
-        let mut text = URL_SAFE_NO_PAD.encode(header.to_string());
+        let written = |part| serde_json::to_vec(part).map_err(|_| CryptoError("claims that are not JSON"));
+        let mut text = URL_SAFE_NO_PAD.encode(written(&header)?);
         text.push('.');
-        text.push_str(&URL_SAFE_NO_PAD.encode(claims.to_string()));
+        text.push_str(&URL_SAFE_NO_PAD.encode(written(claims)?));
         let failed = |_| CryptoError("signing failed");
         let rng = SigningRandom::new();
         let signature = match &self.pair {
