@@ -1,5 +1,8 @@
 //! The index in the database: the rows a resource is found by, written in the resource's own transaction.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use serde_json::Value;
 
 use super::entries::{self, Entry, Indexed, Reference};
@@ -32,7 +35,7 @@ struct Rows<'a> {
     key: i64,
 }
 
-/// Adds or removes one row: the same columns are the whole key of a row, so that both need the same values.
+/// Whether a row is added or removed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
     Add,
@@ -44,65 +47,74 @@ impl Rows<'_> {
         let owner = if keeps_owner(self.resource_type) { self.owner } else { "" };
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
         let mut param = entry.param.to_owned();
-        let (table, columns, values): (_, &[&str], Vec<Param>) = match &entry.value {
-            Indexed::Token(token) => (
-                "index_token",
-                &["code", "owner", "system"],
-                params![&token.code, owner, text(&token.system)].to_vec(),
-            ),
+        let (table, values): (_, Vec<Param>) = match &entry.value {
+            Indexed::Token(token) => {
+                ("index_token", params![&token.code, owner, text(&token.system)].to_vec())
+            }
             Indexed::Reference(Reference::Logical(token)) => {
                 param = identifier_param(entry.param);
-                (
-                    "index_token",
-                    &["code", "owner", "system"],
-                    params![&token.code, owner, text(&token.system)].to_vec(),
-                )
+                ("index_token", params![&token.code, owner, text(&token.system)].to_vec())
             }
             Indexed::Reference(Reference::Here { type_, id }) => {
-                ("index_reference", &["target", "owner"], params![target_of(type_, id), owner].to_vec())
+                ("index_reference", params![target_of(type_, id), owner].to_vec())
             }
             Indexed::Reference(Reference::Elsewhere(url)) => {
-                ("index_reference", &["target", "owner"], params![url, owner].to_vec())
+                ("index_reference", params![url, owner].to_vec())
             }
-            Indexed::Uri(uri) => ("index_uri", &["uri", "owner"], params![uri, owner].to_vec()),
-            Indexed::Text { folded, exact } => {
-                ("index_string", &["owner", "folded", "exact"], params![owner, folded, exact].to_vec())
-            }
-            Indexed::Date(span) => {
-                ("index_date", &["owner", "lo", "hi"], params![owner, span.lo, span.hi].to_vec())
-            }
-            Indexed::Number(range) => {
-                ("index_number", &["owner", "lo", "hi"], params![owner, range.lo, range.hi].to_vec())
-            }
+            Indexed::Uri(uri) => ("index_uri", params![uri, owner].to_vec()),
+            Indexed::Text { folded, exact } => ("index_string", params![owner, folded, exact].to_vec()),
+            Indexed::Date(span) => ("index_date", params![owner, span.lo, span.hi].to_vec()),
+            Indexed::Number(range) => ("index_number", params![owner, range.lo, range.hi].to_vec()),
             Indexed::Quantity { range, system, code, unit } => (
                 "index_quantity",
-                &["owner", "lo", "hi", "system", "code", "unit"],
                 params![owner, range.lo, range.hi, text(system), text(code), text(unit)].to_vec(),
             ),
         };
         let mut bound = params![self.resource_type, param].to_vec();
         bound.extend(values);
         bound.push(self.key.into());
-        tx.execute(&statement(change, table, columns), &bound).map(drop)
+        let statements = &STATEMENTS[table];
+        let sql = if change == Change::Add { &statements.add } else { &statements.remove };
+        tx.execute(sql, &bound).map(drop)
     }
 }
 
-fn statement(change: Change, table: &str, columns: &[&str]) -> String {
-    let all: Vec<&str> =
-        ["type", "param"].into_iter().chain(columns.iter().copied()).chain(["resource"]).collect();
-    let placed: Vec<String> = (1..=all.len()).map(|n| format!("${n}")).collect();
-    match change {
-        Change::Add => format!(
-            "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT DO NOTHING",
-            all.join(", "),
-            placed.join(", ")
-        ),
-        Change::Remove => {
-            let equal: Vec<String> = all.iter().zip(&placed).map(|(c, p)| format!("{c} = {p}")).collect();
-            format!("DELETE FROM {table} WHERE {}", equal.join(" AND "))
-        }
-    }
+/// Each index table with the columns between `param` and `resource`.
+const ROWS: [(&str, &[&str]); 7] = [
+    ("index_token", &["code", "owner", "system"]),
+    ("index_reference", &["target", "owner"]),
+    ("index_uri", &["uri", "owner"]),
+    ("index_string", &["owner", "folded", "exact"]),
+    ("index_date", &["owner", "lo", "hi"]),
+    ("index_number", &["owner", "lo", "hi"]),
+    ("index_quantity", &["owner", "lo", "hi", "system", "code", "unit"]),
+];
+
+/// The statements of a table: the same columns are the whole key of a row, so both take the same values.
+struct Statements {
+    add: String,
+    remove: String,
 }
+
+/// Written once: an import runs one of them for every value of every resource.
+static STATEMENTS: LazyLock<HashMap<&'static str, Statements>> = LazyLock::new(|| {
+    let one = |(table, columns): &(&'static str, &[&str])| {
+        let all: Vec<&str> =
+            ["type", "param"].into_iter().chain(columns.iter().copied()).chain(["resource"]).collect();
+        let placed: Vec<String> = (1..=all.len()).map(|n| format!("${n}")).collect();
+        let equal: Vec<String> = all.iter().zip(&placed).map(|(c, p)| format!("{c} = {p}")).collect();
+        let statements = Statements {
+            add: format!(
+                "INSERT INTO {table} ({}) VALUES ({}) ON CONFLICT DO NOTHING",
+                all.join(", "),
+                placed.join(", ")
+            ),
+            remove: format!("DELETE FROM {table} WHERE {}", equal.join(" AND ")),
+        };
+        (*table, statements)
+    };
+    ROWS.iter().map(one).collect()
+});
 
 /// A resource as the index knows it.
 #[derive(Clone, Copy)]
