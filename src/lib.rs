@@ -60,6 +60,7 @@ pub mod fhir {
     pub mod import; // noun: Bundles and NDJSON into the store
     pub mod index; // noun: the rows a resource is found by
     pub mod matching; // pure: one criterion against what a resource is found by
+    pub mod membership; // pure: whom a resource is about
     pub mod number; // pure: decimals and the precision they are written with
     pub mod operand; // pure: the values of a search parameter, parsed by its kind
     pub mod path; // pure: the small FHIRPath that search parameters use

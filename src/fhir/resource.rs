@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::access::{self, About, Reach};
+use super::access::Reach;
 use super::index::Indexable;
 use super::matching::{self, Meta};
+use super::membership::{self, About};
 use super::operand::Context;
 use super::{definitions, entries, query, reference};
 use crate::clock::Millis;
@@ -217,7 +218,7 @@ pub fn instant(at: Millis) -> String {
 
 /// The patient a resource is about, or ''.
 pub fn owner_of(tx: &Tx<'_>, resource: &Value, base: &str) -> Result<String, DbError> {
-    let targets = match access::about_whom(resource, base) {
+    let targets = match membership::about_whom(resource, base) {
         About::Patient(id) => return Ok(id),
         About::Nobody => return Ok(String::new()),
         About::Targets(targets) => targets,
@@ -312,7 +313,7 @@ fn has_value(resource: &Resource, name: &str, values: &BTreeSet<String>, base: &
 
 /// The condition of [`Reach::ReferredTo`] on a row named `row`; `patients` is the list of bound parameters.
 pub(super) fn referred_to_sql(row: &str, patients: &str) -> String {
-    let supporting: Vec<String> = access::SUPPORTING.iter().map(|t| format!("'{t}'")).collect();
+    let supporting: Vec<String> = membership::SUPPORTING.iter().map(|t| format!("'{t}'")).collect();
     format!(
         "(EXISTS (SELECT 1 FROM refers f
                   WHERE f.to_type = {row}.type AND f.to_id = {row}.id AND f.owner IN ({patients}))

@@ -6,8 +6,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::access::{Membership, Reach};
+use super::access::Reach;
 use super::definitions::Kind;
+use super::membership::Membership;
 use super::query::{Query, SortKey, SummaryMode, TotalMode};
 use super::resource::{COLUMNS, Resource};
 use super::shape;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 
-use super::access::{Membership, Reach};
+use super::access::Reach;
 use super::definitions::Kind;
 use super::index::{identifier_param, keeps_owner, target_of};
+use super::membership::Membership;
 use super::operand::{Chain, Operand, Prefix, System};
 use super::query::{Criterion, Modifier};
 use super::resource::{limit_criterion, referred_to_sql};

@@ -486,5 +486,4 @@ fn closest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
 }
 
 #[cfg(test)]
-#[path = "scope_tests.rs"]
 mod tests;
