@@ -17,7 +17,8 @@ pub mod server; // server: from settings to a running server, and one table of a
 /// The authorization server: OAuth 2.0 as SMART App Launch profiles it.
 pub mod oauth {
     pub mod access_token; // noun: access tokens, and what a presented one may do now
-    pub mod authorize; // endpoint: /oauth/authorize, a list of checks
+    pub mod authorize; // endpoint: /oauth/authorize
+    pub mod checks; // noun: what an authorization request must fulfil
     pub mod client; // noun: an app, its metadata, redirects and secrets
     pub mod client_auth; // noun: who is calling: none, basic, post
     pub mod code; // noun: codes: once, bound, short
@@ -44,7 +45,8 @@ pub mod oidc {
 
 /// What SMART adds to OAuth.
 pub mod smart {
-    pub mod scope; // pure: scopes: parse, cover, meet
+    pub mod cover; // pure: which scopes allow which: cover, meet
+    pub mod scope; // pure: scopes and their grammar
     pub mod words; // pure: scopes in plain words
 }
 

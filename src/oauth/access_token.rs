@@ -6,7 +6,8 @@ use crate::identity::account::{Account, ActsFor};
 use crate::oauth::client::Client;
 use crate::oauth::grant::{self, Grant};
 use crate::params;
-use crate::smart::scope::{self, Scope};
+use crate::smart::cover;
+use crate::smart::scope::Scope;
 use crate::store::db::{DbError, Tx};
 
 /// A live access token with all it depends on, read in one snapshot.
@@ -145,10 +146,10 @@ impl Bearer {
         let acts_for = Account::acts_for(tx, &account.id, now)?;
         let granted = grant.scopes();
         let scopes = match narrowed {
-            Some(text) => scope::meet(&Scope::list(&text), &granted),
+            Some(text) => cover::meet(&Scope::list(&text), &granted),
             None => granted,
         };
-        let scopes = scope::meet(&scopes, &client.metadata.scopes());
+        let scopes = cover::meet(&scopes, &client.metadata.scopes());
         Ok(Ok(Bearer { grant, client, account, acts_for, scopes, issued, expires }))
     }
 }

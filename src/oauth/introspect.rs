@@ -15,6 +15,7 @@ use crate::app::{App, Server};
 use crate::clock::{Millis, SECOND};
 use crate::error::{Problem, insufficient_scope, invalid_client, invalid_request};
 use crate::identity::account::Account;
+use crate::smart::cover;
 use crate::smart::scope::{self, Meaning, Scope};
 use crate::web::answer;
 use crate::web::bearer::{self, Refused};
@@ -97,7 +98,7 @@ fn live(server: &Server, token: &str) -> Result<Option<Live>, Problem> {
             }));
         }
         Ok(refresh::live(tx, token, now)?.map(|token| Live {
-            scopes: scope::meet(&token.grant.scopes(), &token.client.metadata.scopes()),
+            scopes: cover::meet(&token.grant.scopes(), &token.client.metadata.scopes()),
             grant: token.grant,
             account: token.account,
             issued: token.issued,

@@ -14,6 +14,7 @@ use crate::events::{Event, Kind};
 use crate::identity::account::Account;
 use crate::identity::session::Session;
 use crate::params;
+use crate::smart::cover;
 use crate::smart::scope::{self, Meaning, Scope};
 use crate::store::db::{DbError, Tx, Verdict};
 
@@ -223,7 +224,7 @@ fn may_go_on(
     client: &Client,
     now: Millis,
 ) -> Result<Result<(), Problem>, DbError> {
-    let scopes = scope::meet(&grant.scopes(), &client.metadata.scopes());
+    let scopes = cover::meet(&grant.scopes(), &client.metadata.scopes());
     if !asks_to_stay(&scopes) {
         return Ok(Err(invalid_grant("the app is no longer registered for refresh tokens")));
     }
@@ -245,7 +246,7 @@ fn narrowed(grant: &Grant, client: &Client, wanted: Option<&str>) -> Result<Stri
     let mut kept = Vec::new();
     for word in scope::split(wanted)? {
         let scope =
-            Scope::parse(word).ok().filter(|scope| scope::covers(&granted, scope)).ok_or_else(|| {
+            Scope::parse(word).ok().filter(|scope| cover::covers(&granted, scope)).ok_or_else(|| {
                 let shown: String = word.chars().take(80).collect();
                 invalid_scope(format!("`{shown}` was not granted; a refresh can only ask for less"))
                     .at("scope")
@@ -258,5 +259,5 @@ fn narrowed(grant: &Grant, client: &Client, wanted: Option<&str>) -> Result<Stri
 /// What was granted and the app is still registered for: what an answer may say is granted.
 pub fn still_registered(grant: &Grant, client: &Client) -> Vec<Scope> {
     let registered = client.metadata.scopes();
-    grant.scopes().into_iter().filter(|scope| scope::covers(&registered, scope)).collect()
+    grant.scopes().into_iter().filter(|scope| cover::covers(&registered, scope)).collect()
 }

@@ -351,7 +351,7 @@ mod tests {
             assert!(narrowed.iter().any(|(_, w)| *w == part.words));
             for (text, _) in narrowed {
                 let narrow = Scope::parse(&text).unwrap();
-                assert!(super::super::scope::covers(std::slice::from_ref(&whole), &narrow));
+                assert!(crate::smart::cover::covers(std::slice::from_ref(&whole), &narrow));
                 assert!(words(&text).detail.starts_with("Only this part"));
             }
         }

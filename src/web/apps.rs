@@ -456,7 +456,7 @@ fn first_scope(registered: &[Scope]) -> String {
     let wanted = ["openid", "fhirUser", "launch/patient", "patient/*.rs", "offline_access"];
     let covered: Vec<&str> = wanted
         .into_iter()
-        .filter(|w| Scope::parse(w).is_ok_and(|s| crate::smart::scope::covers(registered, &s)))
+        .filter(|w| Scope::parse(w).is_ok_and(|s| crate::smart::cover::covers(registered, &s)))
         .collect();
     let has_records = covered.contains(&"patient/*.rs");
     let others =

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::smart::cover::{covers, meet};
 
 fn scope(text: &str) -> Scope {
     Scope::parse(text).unwrap_or_else(|e| panic!("{text}: {e:?}"))

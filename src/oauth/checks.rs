@@ -1,0 +1,230 @@
+//! What an authorization request must fulfil, check by check (RFC 6749 4.1.1, OpenID Connect Core 3.1.2.1, SMART App
+//! Launch 2.2). `authorize.rs` says when each is asked.
+
+use super::client::Client;
+use super::params::Params;
+use super::request::{Asked, LeftOut, Prompt};
+use crate::error::{Code, Problem, invalid_request, invalid_scope};
+use crate::smart::cover;
+use crate::smart::scope::{self, Level, Meaning, Scope};
+
+/// The longest `state` that is echoed.
+pub const LONGEST_STATE: usize = 8 * 1024;
+/// The longest of any other single value; only `scope` may be longer.
+const LONGEST_VALUE: usize = 4 * 1024;
+
+/// One check: it reads parameters and notes what was asked.
+pub type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
+
+/// What is checked before scopes are looked at, in this order.
+pub const BEFORE_SCOPES: [Check; 7] = [
+    each_parameter_once,
+    no_value_is_endless,
+    no_request_object,
+    no_foreign_launch,
+    response_type_is_code,
+    state_fits,
+    openid_extras,
+];
+
+fn each_parameter_once(params: &Params, _: &mut Asked) -> Result<(), Problem> {
+    // `resource` may stand several times (RFC 8707); what it says is compared below.
+    match params.iter().map(|(n, _)| n).find(|n| *n != "resource" && params.all(n).nth(1).is_some()) {
+        None => Ok(()),
+        Some(name) => {
+            let shown: String = name.chars().take(40).collect();
+            Err(invalid_request(format!("`{shown}` is sent more than once; send it once")))
+        }
+    }
+}
+
+fn no_value_is_endless(params: &Params, _: &mut Asked) -> Result<(), Problem> {
+    let own_limit = ["scope", "state"];
+    match params.iter().find(|(n, v)| !own_limit.contains(n) && v.len() > LONGEST_VALUE) {
+        None => Ok(()),
+        Some(_) => Err(invalid_request(format!("a parameter is longer than {LONGEST_VALUE} bytes"))),
+    }
+}
+
+fn no_request_object(params: &Params, _: &mut Asked) -> Result<(), Problem> {
+    if params.one("request")?.is_some() {
+        let words = "request objects are not supported; send the parameters themselves";
+        return Err(Problem::new(Code::RequestNotSupported, words).at("request"));
+    }
+    if params.one("request_uri")?.is_some() {
+        let words =
+            "this `request_uri` was not issued here, and none is fetched; send the parameters themselves";
+        return Err(Problem::new(Code::InvalidRequestUri, words).at("request_uri"));
+    }
+    Ok(())
+}
+
+/// No EHR launches begin here yet, so whatever `launch` holds was not issued by this server. Going on as if it
+/// were a standalone launch would open a record that nobody chose.
+fn no_foreign_launch(params: &Params, _: &mut Asked) -> Result<(), Problem> {
+    match params.one("launch")? {
+        None => Ok(()),
+        Some(_) => Err(invalid_request(
+            "this `launch` was not issued by this server; leave it out to begin a standalone launch",
+        )
+        .at("launch")),
+    }
+}
+
+fn response_type_is_code(params: &Params, _: &mut Asked) -> Result<(), Problem> {
+    match params.one("response_type")? {
+        Some("code") => Ok(()),
+        None => {
+            Err(invalid_request("`response_type` is missing; send `response_type=code`").at("response_type"))
+        }
+        Some(_) => Err(Problem::new(
+            Code::UnsupportedResponseType,
+            "only `response_type=code` is supported; tokens never pass through the browser",
+        )
+        .at("response_type")),
+    }
+}
+
+fn state_fits(params: &Params, _: &mut Asked) -> Result<(), Problem> {
+    match params.one("state")? {
+        Some(state) if state.len() > LONGEST_STATE => {
+            Err(invalid_request(format!("`state` is longer than {LONGEST_STATE} bytes")).at("state"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `nonce`, `prompt`, `max_age` and `login_hint` of OpenID Connect Core 3.1.2.1.
+fn openid_extras(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+    asked.nonce = params.one("nonce")?.map(str::to_owned);
+    asked.login_hint = params.one("login_hint")?.map(str::to_owned);
+    for word in params.one("prompt")?.unwrap_or_default().split_ascii_whitespace() {
+        asked.prompt.push(match word {
+            "none" => Prompt::None,
+            "login" => Prompt::Login,
+            "consent" => Prompt::Consent,
+            "select_account" => Prompt::SelectAccount,
+            _ => {
+                let words = "`prompt` may hold `none`, `login`, `consent` and `select_account`";
+                return Err(invalid_request(words).at("prompt"));
+            }
+        });
+    }
+    if asked.prompt.contains(&Prompt::None) && asked.prompt.len() > 1 {
+        return Err(invalid_request("`prompt=none` cannot stand with another prompt").at("prompt"));
+    }
+    if let Some(text) = params.one("max_age")? {
+        let seconds = text.parse().ok().filter(|s| (0..=i64::from(u32::MAX)).contains(s));
+        let wrong = || invalid_request("`max_age` must be a number of seconds, 0 or more").at("max_age");
+        asked.max_age = Some(seconds.ok_or_else(wrong)?);
+    }
+    Ok(())
+}
+
+/// The scopes asked for, word by word.
+pub fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
+    let words = scope::split(params.one("scope")?.unwrap_or_default())?;
+    if words.is_empty() {
+        return Err(invalid_scope(
+            "`scope` is missing; ask for what the app needs, such as \
+                                  `openid fhirUser launch/patient patient/*.rs`",
+        )
+        .at("scope"));
+    }
+    Ok(words)
+}
+
+/// Keeps the scopes that are understood and registered, as asked and in that order; says why of the others.
+pub fn negotiate(client: &Client, words: &[&str], asked: &mut Asked) -> Result<(), Problem> {
+    let registered = client.metadata.scopes();
+    let mut kept: Vec<Scope> = Vec::new();
+    for word in words {
+        let scope = match Scope::parse(word) {
+            Ok(scope) => scope,
+            Err(not) => {
+                asked.left_out.push(LeftOut { scope: (*word).to_owned(), why: not.why, meant: not.meant });
+                continue;
+            }
+        };
+        match cannot_be_granted(&scope, words, &registered) {
+            None => kept.push(scope),
+            Some(why) => {
+                asked.left_out.push(LeftOut { scope: scope.text, why: why.to_owned(), meant: None });
+            }
+        }
+    }
+    if kept.is_empty() {
+        let reasons: Vec<String> = asked.left_out.iter().take(5).map(explain).collect();
+        return Err(invalid_scope(format!(
+            "nothing that was asked for can be granted: {}",
+            reasons.join("; ")
+        ))
+        .at("scope"));
+    }
+    asked.scope = scope::join(&kept);
+    let identity_only = kept.iter().all(Scope::is_identity);
+    if asked.state.is_none() && !identity_only {
+        return Err(invalid_request(
+            "`state` is missing; send a random one, and compare it when it comes back",
+        )
+        .at("state"));
+    }
+    Ok(())
+}
+
+/// One scope that was left out, in a sentence.
+fn explain(left_out: &LeftOut) -> String {
+    let shown: String = left_out.scope.chars().take(80).collect();
+    match &left_out.meant {
+        Some(meant) => format!("`{shown}`: {} (did you mean `{meant}`?)", left_out.why),
+        None => format!("`{shown}`: {}", left_out.why),
+    }
+}
+
+/// Why an understood scope still cannot be granted.
+fn cannot_be_granted(scope: &Scope, words: &[&str], registered: &[Scope]) -> Option<&'static str> {
+    if scope.is_at(Level::System) {
+        return Some("system scopes are for backend services, not for a person to grant");
+    }
+    if scope.meaning == Meaning::Launch {
+        return Some("this is not a launch from an EHR: no `launch` parameter was sent");
+    }
+    if scope.is_identity() && scope.meaning != Meaning::OpenId && !words.contains(&"openid") {
+        return Some("it is told in the id_token, which needs `openid` too");
+    }
+    if cover::covers(registered, scope) {
+        return None;
+    }
+    Some(match scope.meaning {
+        Meaning::OfflineAccess | Meaning::OnlineAccess => {
+            "the app is not registered for it: refresh tokens must be enabled at registration \
+             (`grant_types` with `refresh_token`) and the scope be among the app's scopes"
+        }
+        _ => "the app is not registered for it; add it to the app's scopes",
+    })
+}
+
+/// `aud`, or RFC 8707's `resource`: needed wherever the token is to open FHIR. `base` is P/fhir, `userinfo` what a
+/// plain sign-in is good at.
+pub fn audience(base: &str, userinfo: &str, params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+    let named: Vec<&str> =
+        params.all("aud").chain(params.all("resource")).filter(|value| !value.is_empty()).collect();
+    let is_ours = |url: &&str| url.strip_suffix('/').unwrap_or(url) == base;
+    if let Some(other) = named.iter().find(|url| !is_ours(url)) {
+        let shown: String = other.chars().take(200).collect();
+        let words = format!("`aud` names {shown}, but this server guards {base}; send `aud={base}`");
+        return Err(invalid_request(words).at("aud"));
+    }
+    let opens_fhir = asked.scopes().iter().any(|s| {
+        s.resource().is_some()
+            || matches!(s.meaning, Meaning::LaunchPatient | Meaning::LaunchEncounter | Meaning::Launch)
+    });
+    if named.is_empty() && opens_fhir {
+        return Err(invalid_request(format!(
+            "`aud` is missing; send the FHIR base the token is for: `aud={base}`"
+        ))
+        .at("aud"));
+    }
+    asked.audience = if named.is_empty() { userinfo.to_owned() } else { base.to_owned() };
+    Ok(())
+}
