@@ -165,12 +165,16 @@ async fn a_change_holds_at_the_next_launch_and_for_tokens_that_exist() {
 async fn a_deleted_app_is_unknown_and_its_tokens_are_dead() {
     let server = TestApp::start().await;
     let browser = server.browser();
-    let (_, id) = register(&browser, &[]).await;
+    let staying = [("grant_types", "authorization_code"), ("grant_types", "refresh_token")];
+    let (_, id) = register(&browser, &staying).await;
     let client = client(id.clone(), None);
-    let token = server.launch(&client).token().await;
+    let token = server.launch(&client).scope("launch/patient patient/*.rs offline_access").token().await;
     let page = browser.get(&format!("/apps/{id}/delete")).await;
     browser.post(&format!("/apps/{id}/delete"), &[("csrf", &page.hidden("csrf").unwrap())]).await;
     assert_eq!(server.fhir(access(&token), "Patient/patient-maria").await.status, StatusCode::UNAUTHORIZED);
+    let refresh = token["refresh_token"].as_str().expect("a refresh token");
+    let form = [("grant_type", "refresh_token"), ("refresh_token", refresh), ("client_id", id.as_str())];
+    assert_eq!(server.post_token(&form).await.error(), "invalid_grant");
     assert_eq!(server.launch(&client).answer().await.status, StatusCode::BAD_REQUEST);
     assert_eq!(browser.get(&format!("/apps/{id}")).await.status, StatusCode::NOT_FOUND);
 }

@@ -25,7 +25,7 @@ use crate::oauth::params::Params;
 use crate::store::db::{DbError, Tx};
 use crate::web::answer::fhir_json;
 use crate::web::bearer::{self, Refused};
-use crate::web::cors::AnswerFor;
+use crate::web::cors::answer_for;
 
 /// Who asks: somebody with a token, or anybody at the open twin.
 enum Caller {
@@ -160,11 +160,11 @@ impl Caller {
     }
 
     /// An answer that only pages of the caller's own app may read.
-    fn own(&self, mut answer: Response) -> Response {
-        if let Caller::Bearer(bearer) = self {
-            answer.extensions_mut().insert(AnswerFor(bearer.client.id.clone()));
+    fn own(&self, answer: Response) -> Response {
+        match self {
+            Caller::Bearer(bearer) => answer_for(bearer.client.id.clone(), answer),
+            Caller::Anybody => answer,
         }
-        answer
     }
 
     /// The base its answers speak of, and the path under it is the same.

@@ -5,10 +5,11 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::definitions::{self, Kind};
-use super::resource::instant;
 use crate::app::Server;
 use crate::web::answer::fhir_json;
 
+/// The day on which what is stated here last changed.
+const CHANGED: &str = "2026-11-22";
 const OAUTH_URIS: &str = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris";
 
 /// The statement; `protected` is the endpoint that needs a token.
@@ -21,7 +22,7 @@ pub fn statement(server: &Server, protected: bool) -> Response {
     let body = json!({
         "resourceType": "CapabilityStatement",
         "status": "active",
-        "date": instant(server.now()),
+        "date": CHANGED,
         "kind": "instance",
         "software": {"name": "Hearthgate", "version": env!("CARGO_PKG_VERSION")},
         "implementation": {"description": "Hearthgate, a SMART on FHIR server", "url": base},

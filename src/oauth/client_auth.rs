@@ -48,6 +48,14 @@ pub fn authenticate(tx: &Tx<'_>, authorization: &[&str], params: &Params) -> Res
         },
     };
     let Some(client) = client else {
+        // Whoever holds a refresh token of an app that is gone is told about the token, not about a name.
+        if let Some(token) = refresh_token
+            && super::refresh::grant_of(tx, token)?.is_some()
+        {
+            return Err(invalid_grant(
+                "the access was ended (the app was deleted); register it again and launch",
+            ));
+        }
         return Err(invalid_client("no app is registered under this client_id").at("client_id"));
     };
     let method = client.metadata.token_endpoint_auth_method;

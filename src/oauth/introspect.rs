@@ -19,7 +19,7 @@ use crate::smart::cover;
 use crate::smart::scope::{self, Meaning, Scope};
 use crate::web::answer;
 use crate::web::bearer::{self, Refused};
-use crate::web::cors::AnswerFor;
+use crate::web::cors::answer_for;
 use crate::web::form::Posted;
 
 /// The endpoint.
@@ -30,11 +30,7 @@ pub async fn post(
     body: Bytes,
 ) -> Response {
     match introspect(&app, query.as_deref(), &headers, &body) {
-        Ok((caller, body)) => {
-            let mut answer = answer::private_json(StatusCode::OK, &body);
-            answer.extensions_mut().insert(AnswerFor(caller));
-            answer
-        }
+        Ok((caller, body)) => answer_for(caller, answer::private_json(StatusCode::OK, &body)),
         Err(refused) => refused.answer(answer::oauth),
     }
 }

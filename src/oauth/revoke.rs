@@ -12,7 +12,7 @@ use crate::error::{Problem, invalid_request};
 use crate::events::{Event, Kind};
 use crate::store::db::Verdict;
 use crate::web::answer;
-use crate::web::cors::AnswerFor;
+use crate::web::cors::answer_for;
 use crate::web::form::Posted;
 
 /// The endpoint. RFC 7009 2.2: an unknown token is a success too, since it is as dead as its holder wanted.
@@ -24,9 +24,7 @@ pub async fn post(
 ) -> Response {
     match revoke(&app, query.as_deref(), &headers, &body).await {
         Ok(caller) => {
-            let mut answer = (StatusCode::OK, [(header::CACHE_CONTROL, "no-store")]).into_response();
-            answer.extensions_mut().insert(AnswerFor(caller));
-            answer
+            answer_for(caller, (StatusCode::OK, [(header::CACHE_CONTROL, "no-store")]).into_response())
         }
         Err(problem) => answer::oauth(&problem),
     }

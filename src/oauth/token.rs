@@ -27,7 +27,7 @@ use crate::oidc::id_token;
 use crate::smart::scope::{self, Meaning, Scope};
 use crate::store::db::{DbError, Tx, Verdict};
 use crate::web::answer;
-use crate::web::cors::AnswerFor;
+use crate::web::cors::answer_for;
 use crate::web::form::Posted;
 
 /// The endpoint.
@@ -38,11 +38,7 @@ pub async fn post(
     body: Bytes,
 ) -> Response {
     match exchange(&app, query.as_deref(), &headers, &body).await {
-        Ok((client, body)) => {
-            let mut answer = answer::private_json(StatusCode::OK, &body);
-            answer.extensions_mut().insert(AnswerFor(client));
-            answer
-        }
+        Ok((client, body)) => answer_for(client, answer::private_json(StatusCode::OK, &body)),
         Err(problem) => answer::oauth(&problem),
     }
 }

@@ -12,16 +12,12 @@ use crate::fhir::resource::Resource;
 use crate::smart::scope::Meaning;
 use crate::web::answer;
 use crate::web::bearer::{self, Refused};
-use crate::web::cors::AnswerFor;
+use crate::web::cors::answer_for;
 
 /// The endpoint.
 pub async fn userinfo(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     match tell(&app, &headers, &query.unwrap_or_default()) {
-        Ok((client, claims)) => {
-            let mut answer = answer::private_json(StatusCode::OK, &claims);
-            answer.extensions_mut().insert(AnswerFor(client));
-            answer
-        }
+        Ok((client, claims)) => answer_for(client, answer::private_json(StatusCode::OK, &claims)),
         Err(refused) => refused.answer(answer::oauth),
     }
 }

@@ -200,7 +200,7 @@ pub fn of(scope: &Scope) -> Words {
         Meaning::OpenId => word(
             Group::Identity,
             "Know that it is you",
-            "The app learns that you signed in here, by an id of your own.",
+            "The app learns that you signed in here, by an id of your own. Without this it is not told who you are either.",
         ),
         Meaning::FhirUser => word(
             Group::Identity,
@@ -225,7 +225,7 @@ pub fn of(scope: &Scope) -> Words {
         Meaning::LaunchPatient => word(
             Group::Records,
             "Know whose record it is",
-            "The app is told which person’s record it works with.",
+            "The app is told which person’s record it works with. Without this it gets nothing from one person’s record.",
         ),
         Meaning::LaunchEncounter => {
             word(Group::Records, "Know which visit it is about", "The app is told which visit it works with.")

@@ -48,7 +48,13 @@ fn readers(path: &str) -> Readers {
 
 /// An answer says by this whose it is: then only that app's pages may read it.
 #[derive(Clone, Debug)]
-pub struct AnswerFor(pub String);
+struct AnswerFor(String);
+
+/// Says that only pages of this app may read the answer.
+pub fn answer_for(client: String, mut answer: Response) -> Response {
+    answer.extensions_mut().insert(AnswerFor(client));
+    answer
+}
 
 /// Adds the headers to every answer, errors too, and answers preflights, which carry no token.
 pub async fn layer(State(app): State<App>, request: Request, next: Next) -> Response {

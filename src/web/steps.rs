@@ -92,24 +92,20 @@ async fn visit(app: &App, id: &str, headers: &HeaderMap) -> Result<Visit, Proble
                 .await?;
         }
     }
-    let home = client
-        .metadata
-        .initiate_login_uri
-        .as_ref()
-        .map(|uri| link("Go to the app", uri))
-        .into_iter()
-        .collect();
+    let mut ways: Vec<_> =
+        client.metadata.initiate_login_uri.iter().map(|uri| link("Go to the app", uri)).collect();
     if request.answered.is_some() {
+        ways.push(link("See and end what you allowed", "/account"));
         let lead = format!(
             "You have answered {} already. You can close this page, or start again from the app.",
             views::isolate(&client.metadata.client_name)
         );
-        return Ok(Visit::Over(page::notice(app, StatusCode::OK, "This is done", &lead, home)));
+        return Ok(Visit::Over(page::notice(app, StatusCode::OK, "This is done", &lead, ways)));
     }
     if app.now() >= request.expires {
         let lead =
             "For your safety a sign-in stays open for half an hour. Go back to the app and start again.";
-        return Ok(Visit::Over(page::notice(app, StatusCode::GONE, "This took too long", lead, home)));
+        return Ok(Visit::Over(page::notice(app, StatusCode::GONE, "This took too long", lead, ways)));
     }
     Ok(Visit::Open(Box::new(Launch { request, client, visitor })))
 }
