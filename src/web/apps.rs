@@ -76,7 +76,7 @@ pub async fn register(State(app): State<App>, headers: HeaderMap, body: Bytes) -
             .await?;
         let fresh =
             Fresh { secret: registered.secret.map(Secret::reveal), manage: Some(registered.manage.reveal()) };
-        Ok(fresh.lead_to(&registered.client.id))
+        Ok(fresh.lead_to(&app, &registered.client.id))
     }
     .await;
     shown(&app, made)
@@ -99,7 +99,7 @@ pub async fn show(
         let fresh = Fresh::from_headers(&headers);
         let was_fresh = fresh.secret.is_some() || fresh.manage.is_some();
         let answer = detail_page(&app, &visitor, &client, fresh);
-        Ok(if was_fresh { browser::forget_shown(answer, &format!("/apps/{id}")) } else { answer })
+        Ok(if was_fresh { browser::forget_shown(&app, answer, &format!("/apps/{id}")) } else { answer })
     }
     .await;
     shown(&app, made)
@@ -164,7 +164,7 @@ pub async fn save(
             .await?;
         match secret {
             None => Ok(see_other(&format!("/apps/{id}"))),
-            Some(secret) => Ok(Fresh { secret: Some(secret.reveal()), manage: None }.lead_to(&id)),
+            Some(secret) => Ok(Fresh { secret: Some(secret.reveal()), manage: None }.lead_to(&app, &id)),
         }
     }
     .await;
@@ -219,7 +219,7 @@ pub async fn new_secret(
                     .map(Verdict::Commit)
             })
             .await?;
-        Ok(Fresh { secret: Some(secret.reveal()), manage: None }.lead_to(&id))
+        Ok(Fresh { secret: Some(secret.reveal()), manage: None }.lead_to(&app, &id))
     }
     .await;
     shown(&app, made)
@@ -361,11 +361,11 @@ struct Fresh {
 }
 
 impl Fresh {
-    fn lead_to(&self, id: &str) -> Response {
+    fn lead_to(&self, server: &Server, id: &str) -> Response {
         let path = format!("/apps/{id}");
         let part = |text: &Option<String>| text.clone().unwrap_or_default();
         let text = format!("{}~{}", part(&self.secret), part(&self.manage));
-        browser::show_once(see_other(&path), &path, &text)
+        browser::show_once(server, see_other(&path), &path, &text)
     }
 
     fn from_headers(headers: &HeaderMap) -> Fresh {

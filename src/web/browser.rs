@@ -126,12 +126,8 @@ impl Visitor {
 const FRESH: &str = "hearthgate_fresh";
 
 /// Gives the browser something to show once at `path`.
-pub fn show_once(mut answer: Response, path: &str, text: &str) -> Response {
-    let cookie = format!("{FRESH}={text}; Path={path}; Max-Age=60; HttpOnly; SameSite=Strict");
-    if let Ok(cookie) = HeaderValue::from_str(&cookie) {
-        answer.headers_mut().append(header::SET_COOKIE, cookie);
-    }
-    answer
+pub fn show_once(server: &Server, answer: Response, path: &str, text: &str) -> Response {
+    set_fresh(server, answer, path, text, 60)
 }
 
 /// What there is to show once.
@@ -140,8 +136,13 @@ pub fn shown_once(headers: &HeaderMap) -> Option<String> {
 }
 
 /// It was shown.
-pub fn forget_shown(mut answer: Response, path: &str) -> Response {
-    let cookie = format!("{FRESH}=; Path={path}; Max-Age=0; HttpOnly; SameSite=Strict");
+pub fn forget_shown(server: &Server, answer: Response, path: &str) -> Response {
+    set_fresh(server, answer, path, "", 0)
+}
+
+fn set_fresh(server: &Server, mut answer: Response, path: &str, text: &str, max_age: u32) -> Response {
+    let secure = if server.issuer.starts_with("https:") { "; Secure" } else { "" };
+    let cookie = format!("{FRESH}={text}; Path={path}; Max-Age={max_age}; HttpOnly; SameSite=Strict{secure}");
     if let Ok(cookie) = HeaderValue::from_str(&cookie) {
         answer.headers_mut().append(header::SET_COOKIE, cookie);
     }
