@@ -11,7 +11,7 @@ use hearthgate::clock::{Chance, Clock};
 use hearthgate::config::{self, Config, DEFAULT_DATABASE, Mode, SANDBOX_PASSWORD, Settings};
 use hearthgate::fhir::import::{self, Counts};
 use hearthgate::server::{self, Parts};
-use hearthgate::store::db::Store;
+use hearthgate::store::db::{DbError, Store};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A SMART on FHIR authorization server and the FHIR R4 endpoint it guards
@@ -94,7 +94,7 @@ fn assemble(config: &Config, bound: SocketAddr) -> Result<App, Failure> {
     let app = server::assemble(Parts {
         issuer: config.public_url.clone().unwrap_or_else(|| config::loopback_url(bound)),
         mode: config.mode,
-        store: open(&config.database)?,
+        store: open(&config.database, Store::open)?,
         master: std::env::var("HEARTHGATE_KEY").ok(),
         clock: Clock::System,
         chance: Chance::system(),
@@ -129,11 +129,11 @@ fn announce(config: &Config, app: &App) -> std::io::Result<()> {
     out.flush()
 }
 
-fn open(database: &str) -> Result<Store, Failure> {
+fn open(database: &str, open: fn(&str) -> Result<Store, DbError>) -> Result<Store, Failure> {
     if database.trim().is_empty() {
         return Err("database: it is empty; name a file, or :memory: for a private one".into());
     }
-    Store::open(database).map_err(|e| {
+    open(database).map_err(|e| {
         format!("database {database}: {e}; it must be a SQLite file of Hearthgate, or a new file in a folder that can be written to").into()
     })
 }
@@ -152,7 +152,7 @@ async fn asked_to_stop() {
 
 /// Each file is all or nothing; the first bad one ends the run, and what came before it stays.
 fn import_files(database: &str, files: &[PathBuf]) -> Result<(), Failure> {
-    let store = open(database)?;
+    let store = open(database, Store::open_to_fill)?;
     let issuer = store.read(|tx| {
         tx.first("SELECT value FROM settings WHERE name = 'public_url'", &[], |row| row.get::<String>(0))
     })?;

@@ -258,7 +258,9 @@ fn period(value: &Value) -> Option<Span> {
     if start.is_none() && end.is_none() {
         return None;
     }
-    Some(Span { lo: start.map_or(i64::MIN, |it| it.lo), hi: end.map_or(i64::MAX, |it| it.hi) })
+    let span = Span { lo: start.map_or(i64::MIN, |it| it.lo), hi: end.map_or(i64::MAX, |it| it.hi) };
+    // One that ends before it starts is no time at all.
+    Some(span).filter(|span| span.lo < span.hi)
 }
 
 fn references_of(type_: &str, value: &Value, base: &str, sink: &mut Sink<'_>) {

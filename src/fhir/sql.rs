@@ -306,7 +306,10 @@ impl<'a> Sql<'a> {
         let mut is =
             |column: &str, operator: &str, value: i64| format!("{column} {operator} {}", self.bind(value));
         match prefix {
-            Prefix::Eq => format!("({} AND {})", is(lo, ">=", from), is(hi, "<=", to)),
+            // That it begins before the end follows, and keeps the reading of the index short.
+            Prefix::Eq => {
+                format!("({} AND {} AND {})", is(lo, ">=", from), is(lo, "<", to), is(hi, "<=", to))
+            }
             Prefix::Ne => format!("NOT ({} AND {})", is(lo, ">=", from), is(hi, "<=", to)),
             Prefix::Gt => is(hi, ">", to),
             Prefix::Lt => is(lo, "<", from),

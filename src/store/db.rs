@@ -160,6 +160,17 @@ impl Store {
         })
     }
 
+    /// The same for a process that only fills the database: it may take more memory, and puts off
+    /// moving what it wrote from the log to its place.
+    pub fn open_to_fill(path: &str) -> Result<Self, DbError> {
+        let store = Store::open(path)?;
+        store.sqlite.write_blocking(|tx| {
+            tx.0.fill_mode()?;
+            Ok(Verdict::Commit(()))
+        })?;
+        Ok(store)
+    }
+
     /// Where the database is.
     pub fn path(&self) -> &Path {
         self.sqlite.path()
