@@ -9,7 +9,7 @@ mod work;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Connection, get, post};
 use serde_json::Value;
@@ -51,13 +51,25 @@ fn main() -> Result<(), Failure> {
     };
     let folder = Path::new(folder);
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+        let (began, waited) = (Instant::now(), waited_for_cpu());
         let (first, again) = starts(folder, hearthgate).await?;
         let ours = measure_hearthgate(folder, hearthgate, prepare).await?;
         let theirs = measure_oidc_provider(oidc_provider).await?;
         let least = measure_bare(folder, bare).await?;
         print(&ours, &theirs, &least, first, again);
+        if let (Some(before), Some(after)) = (waited, waited_for_cpu()) {
+            let share = (after - before).as_secs_f64() / began.elapsed().as_secs_f64();
+            println!("Something on this machine waited for a core {:.0} % of the time.", share * 100.0);
+        }
         Ok(())
     })
+}
+
+/// How long, since the machine began, some process had to wait for a core: how much else was going on.
+fn waited_for_cpu() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let (_, total) = text.lines().next()?.split_once("total=")?;
+    Some(Duration::from_micros(total.parse().ok()?))
 }
 
 /// One kind of request with so many connections.
