@@ -81,21 +81,23 @@ struct Line {
 
 /// From the spawn to the first 200, in the median: the very first start, and later ones.
 async fn starts(folder: &Path, hearthgate: &str) -> Result<(Duration, Duration), Failure> {
+    // One port: at another address the resources are indexed anew.
+    let port = free_port()?;
     let mut first = Vec::new();
     for number in 0..FIRST_STARTS {
         let database = folder.join(format!("first-{number}.db")).display().to_string();
-        first.push(start_once(hearthgate, &database).await?);
+        first.push(start_once(hearthgate, &database, port).await?);
     }
     let database = folder.join("first-0.db").display().to_string();
     let mut again = Vec::new();
     for _ in 0..STARTS {
-        again.push(start_once(hearthgate, &database).await?);
+        again.push(start_once(hearthgate, &database, port).await?);
     }
     Ok((median(first), median(again)))
 }
 
-async fn start_once(hearthgate: &str, database: &str) -> Result<Duration, Failure> {
-    let server = start_hearthgate(hearthgate, database, free_port()?).await?;
+async fn start_once(hearthgate: &str, database: &str, port: u16) -> Result<Duration, Failure> {
+    let server = start_hearthgate(hearthgate, database, port).await?;
     let took = server.started_in;
     server.stop()?;
     Ok(took)
