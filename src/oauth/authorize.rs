@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use oxide_auth::code_grant::authorization::{Authorization, Input, Output, Request as Machine};
 use oxide_auth::code_grant::extensions::Pkce;
-use oxide_auth::primitives::grant::{Extensions, GrantExtension};
+use oxide_auth::primitives::grant::Extensions;
 use oxide_auth::primitives::registrar::{BoundClient, ExactUrl, PreGrant, RegisteredUrl};
 use std::borrow::Cow;
 
@@ -281,6 +281,5 @@ fn pkce(params: &Params, asked: &mut Asked) -> Result<Extensions, Problem> {
     let mut extensions = Extensions::new();
     extensions.set(&rule, encoded.ok_or_else(|| wrong("code_challenge", "`code_challenge` cannot be used"))?);
     asked.challenge = Some(challenge.to_owned());
-    debug_assert_eq!(rule.identifier(), "pkce");
     Ok(extensions)
 }
