@@ -1,26 +1,17 @@
-//! Every use of cryptography: secrets and their hashes, keyed derivation, sealing, signatures.
-//!
-//! The only file that names a cryptographic library for anything but random bytes.
+//! Secrets and their hashes, keyed derivation, sealing. With `jose.rs` (signatures) the only place that names a
+//! cryptographic library for anything but random bytes.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::rand::SystemRandom as SigningRandom;
-use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-    KeyPair, RSA_PKCS1_SHA256,
-};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{aead, digest, hkdf, hmac};
-use serde_json::{Value, json};
 
 use crate::clock::Chance;
 
 /// What went wrong in a cryptographic step. Never says more: the inputs are secrets.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct CryptoError(&'static str);
+pub struct CryptoError(pub(crate) &'static str);
 
 /// A secret that is shown once, to whom it is for, and kept only as its [`Hashed`] form.
 ///
@@ -75,16 +66,6 @@ pub fn same(a: &[u8], b: &[u8]) -> bool {
 /// SHA-256, base64url without padding: PKCE's S256 (RFC 7636 4.2) and every kept hash.
 pub fn sha256_base64url(data: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, data))
-}
-
-/// The left half of the hash that goes with `alg`: `at_hash` (OpenID Connect Core 3.1.3.6).
-pub fn half_hash(alg: Alg, data: &[u8]) -> String {
-    let kind = match alg {
-        Alg::RS256 | Alg::ES256 => &digest::SHA256,
-        Alg::ES384 => &digest::SHA384,
-    };
-    let hash = digest::digest(kind, data);
-    URL_SAFE_NO_PAD.encode(&hash.as_ref()[..hash.as_ref().len() / 2])
 }
 
 /// The 32 bytes everything else on this server is protected with; never in the database.
@@ -189,140 +170,6 @@ impl Mac {
     }
 }
 
-/// A signature algorithm for what this server signs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Alg {
-    /// RSASSA-PKCS1-v1_5 with SHA-256, the one every OpenID relying party knows.
-    RS256,
-    /// ECDSA on P-256 with SHA-256: smaller, and much cheaper to sign.
-    ES256,
-    /// ECDSA on P-384 with SHA-384.
-    ES384,
-}
-
-impl Alg {
-    /// Every algorithm this server signs with, the default first.
-    pub const ALL: [Alg; 3] = [Alg::RS256, Alg::ES256, Alg::ES384];
-
-    /// The name of RFC 7518.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Alg::RS256 => "RS256",
-            Alg::ES256 => "ES256",
-            Alg::ES384 => "ES384",
-        }
-    }
-
-    /// The algorithm of that name, if this server signs with it.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Alg::ALL.into_iter().find(|alg| alg.as_str() == name)
-    }
-}
-
-/// The curve of an ECDSA algorithm, by JWK's name and as the library knows it.
-fn curve(alg: Alg) -> (&'static str, &'static EcdsaSigningAlgorithm) {
-    match alg {
-        Alg::ES384 => ("P-384", &ECDSA_P384_SHA384_FIXED_SIGNING),
-        Alg::RS256 | Alg::ES256 => ("P-256", &ECDSA_P256_SHA256_FIXED_SIGNING),
-    }
-}
-
-enum Pair {
-    Rsa(RsaKeyPair),
-    Ec(EcdsaKeyPair),
-}
-
-/// A key this server signs with, parsed once.
-pub struct SigningKey {
-    /// The `kid` in JWKS and headers: the key's RFC 7638 thumbprint.
-    pub kid: String,
-    /// What it signs with.
-    pub alg: Alg,
-    pair: Pair,
-    jwk: Value,
-}
-
-impl SigningKey {
-    /// Makes a new key: at once for ES256, up to half a second for RS256 (2048 bits).
-    /// Answers with the private half (PKCS#8), for sealing.
-    pub fn generate(alg: Alg) -> Result<(Self, Vec<u8>), CryptoError> {
-        let failed = |_| CryptoError("no key could be made");
-        let private = match alg {
-            Alg::RS256 => {
-                let pair = RsaKeyPair::generate(KeySize::Rsa2048).map_err(failed)?;
-                pair.as_der().map_err(failed)?.as_ref().to_vec()
-            }
-            Alg::ES256 | Alg::ES384 => {
-                let pair = EcdsaKeyPair::generate(curve(alg).1).map_err(failed)?;
-                pair.to_pkcs8v1().map_err(failed)?.as_ref().to_vec()
-            }
-        };
-        Ok((SigningKey::from_pkcs8(alg, &private)?, private))
-    }
-
-    /// Parses the private half that [`SigningKey::generate`] answered with.
-    pub fn from_pkcs8(alg: Alg, private: &[u8]) -> Result<Self, CryptoError> {
-        let unusable = |_| CryptoError("the signing key is not a usable PKCS#8 key");
-        let b64 = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        // Members in RFC 7638's order, so that the thumbprint is the hash of this very text.
-        let (pair, public) = match alg {
-            Alg::RS256 => {
-                let pair = RsaKeyPair::from_pkcs8(private).map_err(unusable)?;
-                let key = pair.public_key();
-                let (e, n) = (key.exponent(), key.modulus());
-                let public = json!({
-                    "e": b64(e.big_endian_without_leading_zero()),
-                    "kty": "RSA",
-                    "n": b64(n.big_endian_without_leading_zero()),
-                });
-                (Pair::Rsa(pair), public)
-            }
-            Alg::ES256 | Alg::ES384 => {
-                let (name, signing) = curve(alg);
-                let pair = EcdsaKeyPair::from_pkcs8(signing, private).map_err(unusable)?;
-                // An uncompressed point: 0x04, x, y.
-                let point = pair.public_key().as_ref();
-                let (x, y) = point[1..].split_at(point.len() / 2);
-                let public = json!({"crv": name, "kty": "EC", "x": b64(x), "y": b64(y)});
-                (Pair::Ec(pair), public)
-            }
-        };
-        let kid = sha256_base64url(public.to_string().as_bytes());
-        let mut jwk = public;
-        jwk["kid"] = json!(kid);
-        jwk["use"] = json!("sig");
-        jwk["alg"] = json!(alg.as_str());
-        Ok(SigningKey { kid, alg, pair, jwk })
-    }
-
-    /// The public half as a JWK (RFC 7517).
-    pub fn jwk(&self) -> &Value {
-        &self.jwk
-    }
-
-    /// Signs claims as a compact JWS (RFC 7515) with `typ` in its header.
-    pub fn sign(&self, typ: &str, claims: &Value) -> Result<String, CryptoError> {
-        let header = json!({"alg": self.alg.as_str(), "kid": self.kid, "typ": typ});
-        let written = |part| serde_json::to_vec(part).map_err(|_| CryptoError("claims that are not JSON"));
-        let mut text = URL_SAFE_NO_PAD.encode(written(&header)?);
-        text.push('.');
-        text.push_str(&URL_SAFE_NO_PAD.encode(written(claims)?));
-        let failed = |_| CryptoError("signing failed");
-        let rng = SigningRandom::new();
-        let signature = match &self.pair {
-            Pair::Rsa(pair) => {
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(&RSA_PKCS1_SHA256, &rng, text.as_bytes(), &mut signature).map_err(failed)?;
-                signature
-            }
-            Pair::Ec(pair) => pair.sign(&rng, text.as_bytes()).map_err(failed)?.as_ref().to_vec(),
-        };
-        text.push('.');
-        text.push_str(&URL_SAFE_NO_PAD.encode(signature));
-        Ok(text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,15 +202,5 @@ mod tests {
         assert_ne!(mac.tag(&["ab", "c"]), mac.tag(&["a", "bc"]));
         assert!(mac.verify(&["a"], &mac.tag(&["a"])));
         assert!(!mac.verify(&["a"], ""));
-    }
-
-    #[test]
-    fn keys_survive_their_private_form_with_the_same_kid() {
-        for alg in Alg::ALL {
-            let (key, private) = SigningKey::generate(alg).unwrap();
-            let again = SigningKey::from_pkcs8(alg, &private).unwrap();
-            assert_eq!(key.kid, again.kid);
-            assert_eq!(key.sign("JWT", &json!({"a": 1})).unwrap().split('.').count(), 3);
-        }
     }
 }

@@ -9,9 +9,10 @@
 pub mod app; // noun: what a running server holds; the state behind every handler
 pub mod clock; // ground: time and chance, the system's and the tests'
 pub mod config; // ground: every setting, and what the mode allows
-pub mod crypto; // ground: secrets and hashes, sealing, signatures
+pub mod crypto; // ground: secrets and hashes, sealing
 pub mod error; // ground: what went wrong, as plain data
 pub mod events; // noun: who did what through which app to which record, and why
+pub mod jose; // ground: signatures: keys, and what is signed with them
 pub mod server; // server: from settings to a running server, and one table of all addresses
 
 /// The authorization server: OAuth 2.0 as SMART App Launch profiles it.

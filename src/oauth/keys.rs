@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::clock::{Chance, Millis};
-use crate::crypto::{Alg, CryptoError, MasterKey, SigningKey};
+use crate::crypto::{CryptoError, MasterKey};
+use crate::jose::{Alg, SigningKey};
 use crate::params;
 use crate::store::db::{DbError, Store, Verdict};
 
@@ -37,7 +38,7 @@ impl Keys {
             let Some(alg) = Alg::from_name(&alg) else { continue };
             keys.push(SigningKey::from_pkcs8(alg, &master.open(&sealed, &kid)?)?);
         }
-        for alg in Alg::ALL {
+        for alg in Alg::OURS {
             if keys.iter().all(|key| key.alg != alg) {
                 let (key, private) = SigningKey::generate(alg)?;
                 let (kid, sealed) = (key.kid.clone(), master.seal(&private, &key.kid, chance));
@@ -52,7 +53,7 @@ impl Keys {
             }
         }
         // RS256 first: some relying parties look no further than the first key.
-        keys.sort_by_key(|key| Alg::ALL.iter().position(|alg| *alg == key.alg));
+        keys.sort_by_key(|key| Alg::OURS.iter().position(|alg| *alg == key.alg));
         let jwks = json!({"keys": keys.iter().map(SigningKey::jwk).collect::<Vec<_>>()});
         Ok(Keys { keys, jwks })
     }

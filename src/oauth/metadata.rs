@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::client::{AuthMethod, GrantType};
 use crate::app::{App, Server};
-use crate::crypto::Alg;
+use crate::jose::Alg;
 use crate::smart::{scope, words};
 use crate::web::answer::public_json;
 
@@ -43,7 +43,7 @@ pub async fn openid_configuration(State(app): State<App>) -> Response {
     let mut facts = common(&app);
     facts["response_modes_supported"] = json!(["query"]);
     facts["subject_types_supported"] = json!(["public"]);
-    facts["id_token_signing_alg_values_supported"] = json!(Alg::ALL.map(Alg::as_str));
+    facts["id_token_signing_alg_values_supported"] = json!(Alg::OURS.map(Alg::as_str));
     facts["claims_supported"] = json!([
         "iss",
         "sub",

@@ -5,8 +5,8 @@ use url::Url;
 
 use super::client::{ApplicationType, AuthMethod, GrantType, Introspect, Metadata, default_scope};
 use crate::config::Policy;
-use crate::crypto::Alg;
 use crate::error::{Problem, invalid_client_metadata, invalid_redirect_uri};
+use crate::jose::Alg;
 use crate::smart::scope::{self, Level, Meaning, Scope};
 
 /// What is wrong with one field, and what to send instead.
@@ -52,7 +52,7 @@ pub fn check(sent: &Map<String, Value>, policy: &Policy) -> Result<Metadata, Vec
         scope: form.scope(&grant_types),
         grant_types,
         id_token_signed_response_alg: form
-            .one_of("id_token_signed_response_alg", Alg::RS256, &Alg::ALL.map(|alg| (alg.as_str(), alg)))
+            .one_of("id_token_signed_response_alg", Alg::RS256, &Alg::OURS.map(|alg| (alg.as_str(), alg)))
             .as_str()
             .to_owned(),
         access_token_life: form.life(),

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::claims;
 use crate::clock::{Millis, SECOND};
 use crate::config::ID_TOKEN_LIFE;
-use crate::crypto::{Alg, half_hash};
+use crate::jose::{Alg, half_hash};
 use crate::smart::scope::Scope;
 
 /// What the claims are made of.

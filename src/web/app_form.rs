@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::views::{self, Choice, ResourceRow, ScopeBox, Shell};
 use crate::config::Policy;
-use crate::crypto::Alg;
+use crate::jose::Alg;
 use crate::oauth::client::{AuthMethod, GrantType, Metadata};
 use crate::oauth::params::Params;
 use crate::oauth::registration::{self, FieldError};
