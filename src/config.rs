@@ -59,8 +59,11 @@ pub struct Policy {
     pub http_redirects: bool,
     /// Anybody may register an app.
     pub open_registration: bool,
-    /// An app may be registered to introspect the tokens of others without anybody's approval.
-    pub open_introspection: bool,
+    /// An app gets without anybody's approval what otherwise needs it: `system/` scopes, the introspection of
+    /// other apps' tokens, the status of sign-in-only.
+    pub approves_all: bool,
+    /// Apps of SMART 1.0's time may be registered, which know no PKCE.
+    pub no_pkce_apps: bool,
     /// The shortest life an app's access tokens may be given.
     pub shortest_token_life: Millis,
 }
@@ -73,7 +76,8 @@ impl From<Mode> for Policy {
             shared_password: sandbox,
             http_redirects: sandbox,
             open_registration: sandbox,
-            open_introspection: sandbox,
+            approves_all: sandbox,
+            no_pkce_apps: sandbox,
             shortest_token_life: if sandbox { SECOND } else { MINUTE },
         }
     }

@@ -20,14 +20,16 @@ pub mod oauth {
     pub mod access_token; // noun: access tokens, and what a presented one may do now
     pub mod authorize; // endpoint: /oauth/authorize
     pub mod checks; // noun: what an authorization request must fulfil
-    pub mod client; // noun: an app, its metadata, redirects and secrets
+    pub mod client; // noun: an app, its secrets, who manages it
     pub mod client_auth; // noun: who is calling: none, basic, post
+    pub mod client_metadata; // pure: what is known of an app by its registration
     pub mod code; // noun: codes: once, bound, short
     pub mod grant; // noun: what was granted: the thing that is revoked
     pub mod introspect; // endpoint: /oauth/introspect
     pub mod keys; // noun: signing keys
     pub mod metadata; // endpoint: discovery and JWKS
     pub mod params; // pure: a request's parameters, once
+    pub mod redirect; // pure: which redirect URIs can be registered, and which are an app's own
     pub mod refresh; // noun: rotation, the grace rule, reuse
     pub mod register; // endpoint: /oauth/register
     pub mod registration; // noun: what an app may register

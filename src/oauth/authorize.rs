@@ -239,7 +239,7 @@ fn known_app(server: &Server, params: &Params) -> Result<(Client, String), Probl
 
 /// Policies hold at use, not only at registration: a database may have come from a laxer time.
 fn policy_allows(server: &Server, redirect_uri: &str) -> bool {
-    server.policy.http_redirects || super::registration::is_safe_redirect(redirect_uri)
+    server.policy.http_redirects || super::redirect::is_safe(redirect_uri)
 }
 
 /// PKCE with S256, for every app (RFC 7636 4.3).

@@ -3,7 +3,8 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::client::{AuthMethod, Client};
+use super::client::Client;
+use super::client_metadata::AuthMethod;
 use super::params::Params;
 use crate::error::{Problem, invalid_client, invalid_grant, invalid_request};
 use crate::store::db::Tx;

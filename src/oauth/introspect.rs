@@ -8,7 +8,8 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::access_token::Bearer;
-use super::client::{AuthMethod, Client, Introspect};
+use super::client::Client;
+use super::client_metadata::Introspect;
 use super::grant::Grant;
 use super::refresh;
 use crate::app::{App, Server};
@@ -72,12 +73,10 @@ fn caller(server: &Server, posted: &Posted, headers: &HeaderMap) -> Result<Clien
         return Ok(bearer.client);
     }
     let client = posted.client(server)?;
-    match client.metadata.token_endpoint_auth_method {
-        AuthMethod::None => {
-            Err(invalid_client("a public app cannot introspect tokens: it proves nothing").into())
-        }
-        AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost => Ok(client),
+    if client.metadata.token_endpoint_auth_method.proves() {
+        return Ok(client);
     }
+    Err(invalid_client("a public app cannot introspect tokens: it proves nothing").into())
 }
 
 fn live(server: &Server, token: &str) -> Result<Option<Live>, Problem> {

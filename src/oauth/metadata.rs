@@ -5,7 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::client::{AuthMethod, GrantType};
+use super::client_metadata::{AuthMethod, GrantType};
 use crate::app::{App, Server};
 use crate::jose::Alg;
 use crate::smart::{scope, words};

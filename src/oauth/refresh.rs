@@ -5,7 +5,8 @@
 //! grace time (a lost answer, parallel tabs) gets the same one, without any being kept in the clear.
 
 use super::access_token::{self, Issued};
-use super::client::{Client, GrantType};
+use super::client::Client;
+use super::client_metadata::GrantType;
 use super::grant::Grant;
 use crate::clock::{Chance, DAY, Millis, SECOND};
 use crate::crypto::{Hashed, Mac, Secret};

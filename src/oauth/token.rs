@@ -13,10 +13,12 @@ use oxide_auth::primitives::issuer::{IssuedToken, TokenType};
 use serde_json::{Value, json};
 
 use super::access_token::{self, Issued};
-use super::client::{Client, GrantType, same_redirect};
+use super::client::Client;
+use super::client_metadata::GrantType;
 use super::code::Code;
 use super::grant::Grant;
 use super::params::Params;
+use super::redirect;
 use super::refresh;
 use crate::app::{App, Server};
 use crate::clock::{Chance, Millis, SECOND};
@@ -72,6 +74,7 @@ async fn exchange(
     let answer = match known {
         GrantType::AuthorizationCode => exchange_code(app, client, params).await,
         GrantType::RefreshToken => exchange_refresh(app, client, params).await,
+        GrantType::ClientCredentials => Err(invalid_request("backend services cannot be served yet")),
     };
     Ok((id, answer?))
 }
@@ -146,7 +149,7 @@ fn redeem(
     if now >= code.expires {
         return refuse(invalid_grant("the code has expired; codes are good for one minute"), event);
     }
-    if !same_redirect(&code.redirect_uri, &presented.redirect_uri) {
+    if !redirect::same(&code.redirect_uri, &presented.redirect_uri) {
         let words = "`redirect_uri` is not the one of the authorization request; send the same text";
         return refuse(invalid_grant(words).at("redirect_uri"), event);
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::views::{self, Choice, ResourceRow, ScopeBox, Shell};
 use crate::config::Policy;
 use crate::jose::Alg;
-use crate::oauth::client::{AuthMethod, GrantType, Metadata};
+use crate::oauth::client_metadata::{AuthMethod, GrantType, Metadata};
 use crate::oauth::params::Params;
 use crate::oauth::registration::{self, FieldError};
 use crate::smart::scope::fixed_words;

@@ -18,7 +18,8 @@ use crate::error::{Problem, forbidden, not_found};
 use crate::events::{Event, Kind};
 use crate::fhir::demographics::date_in_words;
 use crate::fhir::resource::instant;
-use crate::oauth::client::{AuthMethod, Client, Metadata};
+use crate::oauth::client::{self, Client};
+use crate::oauth::client_metadata::{AuthMethod, GrantType, Metadata};
 use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
 use crate::oauth::registration::FieldError;
@@ -69,7 +70,7 @@ pub async fn register(State(app): State<App>, headers: HeaderMap, body: Bytes) -
             Ok(metadata) => metadata,
             Err(errors) => return Ok(form_page(&app, &visitor, &fields, None, &errors)),
         };
-        let registered = crate::oauth::client::register(&app.store, metadata, app.now(), &app.chance).await?;
+        let registered = client::register(&app.store, metadata, app.now(), &app.chance).await?;
         let (id, browser) = (registered.client.id.clone(), visitor.hash());
         app.store
             .write(move |tx| Client::let_manage(tx, &id, &browser).map(|()| Verdict::Commit(())))
@@ -348,6 +349,7 @@ fn kind(method: AuthMethod) -> &'static str {
     match method {
         AuthMethod::None => "Public app",
         AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost => "App with a secret",
+        AuthMethod::PrivateKeyJwt => "App with a key of its own",
     }
 }
 
@@ -399,7 +401,7 @@ fn detail_page(app: &App, visitor: &Visitor, client: &Client, fresh: Fresh) -> R
 
 /// What a developer would wonder about later.
 fn warnings(metadata: &Metadata) -> Vec<Warning> {
-    let refreshes = metadata.grant_types.contains(&crate::oauth::client::GrantType::RefreshToken);
+    let refreshes = metadata.grant_types.contains(&GrantType::RefreshToken);
     let asks =
         metadata.scopes().iter().any(|s| matches!(s.meaning, Meaning::OfflineAccess | Meaning::OnlineAccess));
     if refreshes && !asks {
@@ -435,6 +437,11 @@ fn launch(server: &Server, visitor: &Visitor, client: &Client, secret: Option<&s
         AuthMethod::ClientSecretPost => {
             format!("-d client_id={} -d client_secret={}", client.id, secret.unwrap_or("SECRET"))
         }
+        AuthMethod::PrivateKeyJwt => format!(
+            "-d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \
+             -d client_assertion=ASSERTION -d client_id={}",
+            client.id
+        ),
     };
     let needs_secret = client.metadata.token_endpoint_auth_method.has_secret() && secret.is_none();
     Some(Launch {
