@@ -6,6 +6,7 @@ use crate::clock::{Chance, Clock, Millis};
 use crate::config::Policy;
 use crate::crypto::Mac;
 use crate::events;
+use crate::fetch::Fetcher;
 use crate::identity::session::Csrf;
 use crate::oauth::keys::Keys;
 use crate::store::db::Store;
@@ -33,6 +34,8 @@ pub struct Server {
     pub cursors: Mac,
     /// What each refresh token's successor is derived with.
     pub successors: Mac,
+    /// Calls to addresses that apps registered.
+    pub fetcher: Fetcher,
     /// Events of reads on their way to the store.
     pub reads: events::Queue,
 }

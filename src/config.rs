@@ -57,6 +57,8 @@ pub struct Policy {
     pub shared_password: bool,
     /// Redirect URIs may be `http` beyond loopback.
     pub http_redirects: bool,
+    /// This machine and its network may be called, and http on loopback.
+    pub calls_near: bool,
     /// Anybody may register an app.
     pub open_registration: bool,
     /// An app gets without anybody's approval what otherwise needs it: `system/` scopes, the introspection of
@@ -75,6 +77,7 @@ impl From<Mode> for Policy {
             open_twin: sandbox,
             shared_password: sandbox,
             http_redirects: sandbox,
+            calls_near: sandbox,
             open_registration: sandbox,
             approves_all: sandbox,
             no_pkce_apps: sandbox,

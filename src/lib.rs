@@ -12,6 +12,7 @@ pub mod config; // ground: every setting, and what the mode allows
 pub mod crypto; // ground: secrets and hashes, sealing
 pub mod error; // ground: what went wrong, as plain data
 pub mod events; // noun: who did what through which app to which record, and why
+pub mod fetch; // ground: the one guarded way to call outside
 pub mod jose; // ground: signatures: keys, and what is signed with them
 pub mod server; // server: from settings to a running server, and one table of all addresses
 

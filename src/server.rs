@@ -12,6 +12,7 @@ use crate::clock::{Chance, Clock, DAY};
 use crate::config::{Mode, Policy};
 use crate::crypto::{CryptoError, Mac, MasterKey};
 use crate::events;
+use crate::fetch::Fetcher;
 use crate::fhir::{api, index, resource};
 use crate::identity::session::{Csrf, Session};
 use crate::oauth::code::Code;
@@ -52,6 +53,9 @@ pub enum StartError {
          give its text as HEARTHGATE_KEY"
     )]
     KeyFileLost(String),
+    /// Nothing outside can be called.
+    #[error("calls to apps cannot be made: {0}")]
+    Calls(String),
     /// The database was made for the other mode.
     #[error("this database was made in {0} mode and stays so; use another file for {1} mode")]
     OtherMode(String, &'static str),
@@ -99,6 +103,7 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
         cursors: Mac::new(&master, "cursor"),
         successors: Mac::new(&master, "refresh successor"),
         reads: events::Queue::default(),
+        fetcher: Fetcher::new(policy.calls_near).map_err(|e| StartError::Calls(e.to_string()))?,
         issuer,
         policy,
         store,
