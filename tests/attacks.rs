@@ -8,7 +8,7 @@ mod browser;
 mod client_auth;
 mod fhir;
 mod forms;
-mod hands;
+pub mod hands;
 mod redirects;
 mod refresh;
 mod registration;

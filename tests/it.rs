@@ -4,6 +4,7 @@ mod kit;
 
 mod apps;
 mod attacks;
+mod families;
 mod house;
 mod import;
 mod launch;
