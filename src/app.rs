@@ -28,6 +28,8 @@ pub struct Server {
     pub chance: Chance,
     /// What tokens are signed with.
     pub keys: Keys,
+    /// How long a key signs; for good where there is none.
+    pub key_rotation: Option<Millis>,
     /// Form tokens.
     pub csrf: Csrf,
     /// What ties the pages of a search to its grant.

@@ -33,6 +33,12 @@ pub enum Kind {
     Refreshed,
     /// A grant came to its end.
     GrantEnded,
+    /// A signing key was made; from when it signs stands in its row.
+    KeyMade,
+    /// A signing key was removed: nothing that it signed is valid any more.
+    KeyRemoved,
+    /// A signing key was removed before its time: it is in the wrong hands.
+    KeyRevoked,
     /// A resource was read.
     Read,
     /// Resources were searched.
@@ -53,6 +59,9 @@ impl Kind {
             Kind::CodeExchanged => "code_exchanged",
             Kind::Refreshed => "refreshed",
             Kind::GrantEnded => "grant_ended",
+            Kind::KeyMade => "key_made",
+            Kind::KeyRemoved => "key_removed",
+            Kind::KeyRevoked => "key_revoked",
             Kind::Read => "read",
             Kind::Search => "search",
             Kind::FormRefused => "form_refused",

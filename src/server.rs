@@ -8,7 +8,7 @@ use axum::routing::{any, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::{App, Server};
-use crate::clock::{Chance, Clock, DAY};
+use crate::clock::{Chance, Clock, DAY, Millis};
 use crate::config::{Mode, Policy};
 use crate::crypto::{CryptoError, Mac, MasterKey};
 use crate::events;
@@ -75,19 +75,20 @@ pub struct Parts {
     pub clock: Clock,
     /// Where random bytes come from.
     pub chance: Chance,
+    /// How long a signing key signs; for good where there is none.
+    pub key_rotation: Option<Millis>,
 }
 
 /// Puts a server together: stamps or checks the database's mode, loads keys and, in the sandbox, its people.
+/// A key that takes long to make is made on a thread of its own; who needs it waits for it.
 pub fn assemble(parts: Parts) -> Result<App, StartError> {
-    let Parts { issuer, mode, store, master, clock, chance } = parts;
+    let Parts { issuer, mode, store, master, clock, chance, key_rotation } = parts;
     stamp(&store, mode)?;
-    let master = match master {
-        Some(text) => {
-            MasterKey::from_text(&text).map_err(|e| StartError::Master("HEARTHGATE_KEY".into(), e))?
-        }
-        None => master_from_file(&store, &chance)?,
-    };
-    let keys = Keys::load(&store, &master, &chance, clock.now())?;
+    let master = master_key(&store, master, &chance)?;
+    let (csrf, cursors) = (Csrf::new(&master), Mac::new(&master, "cursor"));
+    let successors = Mac::new(&master, "refresh successor");
+    let mut keys = Keys::load(store.clone(), master, chance.clone())?;
+    let unmade = keys.begin(clock.now())?;
     let base = format!("{issuer}/fhir");
     remember(&store, "public_url", &issuer)?;
     let policy = Policy::from(mode);
@@ -98,10 +99,10 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
     if reindexed > 0 {
         tracing::info!(resources = reindexed, "indexed all resources anew");
     }
-    Ok(App::new(Server {
-        csrf: Csrf::new(&master),
-        cursors: Mac::new(&master, "cursor"),
-        successors: Mac::new(&master, "refresh successor"),
+    let app = App::new(Server {
+        csrf,
+        cursors,
+        successors,
         reads: events::Queue::default(),
         fetcher: Fetcher::new(policy.calls_near).map_err(|e| StartError::Calls(e.to_string()))?,
         issuer,
@@ -110,7 +111,25 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
         clock,
         chance,
         keys,
-    }))
+        key_rotation,
+    });
+    if let Some(unmade) = unmade {
+        let app = app.clone();
+        std::thread::spawn(move || {
+            if let Err(e) = app.keys.make_missing(unmade, app.now()) {
+                tracing::error!(cause = %e, "a signing key could not be made; it is tried again in a minute");
+            }
+        });
+    }
+    Ok(app)
+}
+
+/// The master key: from its text, or from the key file, which the first start makes.
+pub fn master_key(store: &Store, text: Option<String>, chance: &Chance) -> Result<MasterKey, StartError> {
+    match text {
+        Some(text) => MasterKey::from_text(&text).map_err(|e| StartError::Master("HEARTHGATE_KEY".into(), e)),
+        None => master_from_file(store, chance),
+    }
 }
 
 /// A setting that the server itself remembers.
@@ -216,7 +235,8 @@ pub fn routes(app: App) -> Router {
         .with_state(app)
 }
 
-/// Writes the events of reads, and now and then forgets what is long over, until the task is dropped.
+/// Writes the events of reads, and now and then forgets what is long over and looks after the signing keys,
+/// until the task is dropped.
 pub async fn keep_house(app: App) {
     let mut rounds = 0_u32;
     loop {
@@ -225,10 +245,14 @@ pub async fn keep_house(app: App) {
             tracing::error!(cause = %e, "events of reads could not be written; they wait");
         }
         rounds = (rounds + 1) % FLUSHES_TO_FORGET;
-        if rounds == 0
-            && let Err(e) = forget(&app).await
-        {
+        if rounds != 0 {
+            continue;
+        }
+        if let Err(e) = forget(&app).await {
             tracing::error!(cause = %e, "what is long over could not be forgotten; it stays");
+        }
+        if let Err(e) = look_after_keys(&app).await {
+            tracing::error!(cause = %e, "signing keys could not be looked after; they stay as they are");
         }
     }
 }
@@ -245,4 +269,11 @@ pub async fn forget(app: &App) -> Result<(), DbError> {
             Session::forget(tx, then).map(Verdict::Commit)
         })
         .await
+}
+
+/// Turns the signing keys that have signed for long enough, and removes those that are long out of use.
+pub async fn look_after_keys(app: &App) -> Result<(), KeyError> {
+    let (app, now) = (app.clone(), app.now());
+    let done = tokio::task::spawn_blocking(move || app.keys.look_after(app.key_rotation, now));
+    done.await.map_err(|_| DbError::Panicked)?
 }

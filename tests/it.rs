@@ -7,6 +7,7 @@ mod attacks;
 mod families;
 mod house;
 mod import;
+mod key_rotation;
 mod launch;
 mod leak_doors;
 mod leak_matrix;

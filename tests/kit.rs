@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hearthgate::app::App;
-use hearthgate::clock::{Chance, Clock, Millis};
+use hearthgate::clock::{Chance, Clock, DAY, Millis};
 use hearthgate::config::Mode;
 use hearthgate::crypto::{MasterKey, sha256_base64url};
 use hearthgate::server::{self, Parts};
@@ -128,6 +128,7 @@ impl TestApp {
             master: Some(MasterKey::new(&Chance::seeded(7)).to_text()),
             clock: Clock::frozen_at(NOW),
             chance,
+            key_rotation: Some(90 * DAY),
         };
         let app = tokio::task::spawn_blocking(|| server::assemble(parts))
             .await

@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use super::client_metadata::{AuthMethod, GrantType};
 use crate::app::{App, Server};
+use crate::error::{Code, Problem};
 use crate::jose::Alg;
 use crate::smart::{scope, words};
-use crate::web::answer::public_json;
+use crate::web::answer::{self, public_json};
 
 /// What this server can do in the words of SMART; nothing is listed that does not work.
 const CAPABILITIES: [&str; 11] = [
@@ -109,5 +110,11 @@ const UNSUPPORTED: [&str; 1] = ["launch"];
 
 /// `GET /oauth/jwks`: what tokens are verified with (RFC 7517 5).
 pub async fn jwks(State(app): State<App>) -> Response {
-    public_json(app.keys.jwks())
+    match app.keys.jwks(app.now()).await {
+        Ok(keys) => public_json(&keys),
+        Err(e) => answer::oauth(
+            &Problem::new(Code::TemporarilyUnavailable, "the keys cannot be read now; try again")
+                .because(e.to_string()),
+        ),
+    }
 }

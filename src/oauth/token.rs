@@ -99,7 +99,7 @@ async fn exchange_code(app: &App, client: Client, params: &Params) -> Result<Val
     };
     let (now, chance) = (app.now(), app.chance.clone());
     let issued = app.store.write(move |tx| redeem(tx, &client, &presented, now, &chance)).await??;
-    respond(app, issued, now)
+    respond(app, issued, now).await
 }
 
 async fn exchange_refresh(app: &App, client: Client, params: &Params) -> Result<Value, Problem> {
@@ -111,7 +111,7 @@ async fn exchange_refresh(app: &App, client: Client, params: &Params) -> Result<
         .store
         .write(move |tx| refresh::rotate(tx, &client, &presented, wanted.as_deref(), &mac, now, &chance))
         .await??;
-    respond(app, issued, now)
+    respond(app, issued, now).await
 }
 
 type Redeemed = Result<Issued, Problem>;
@@ -294,7 +294,7 @@ fn machine_grant(code: &Code, presented: &Presented) -> Option<MachineGrant> {
 }
 
 /// The token answer (RFC 6749 5.1), with the launch context, and an id_token where `openid` was granted.
-pub fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Value, Problem> {
+pub async fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Value, Problem> {
     let scopes = Scope::list(&issued.scope);
     let mut answer = json!({
         "access_token": issued.access_token,
@@ -313,17 +313,22 @@ pub fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Value, Pr
         }
     }
     if scopes.iter().any(|s| s.meaning == Meaning::OpenId) {
-        answer["id_token"] = json!(sign_id_token(server, &issued, &scopes, now)?);
+        answer["id_token"] = json!(sign_id_token(server, &issued, &scopes, now).await?);
     }
     Ok(answer)
 }
 
-fn sign_id_token(server: &Server, issued: &Issued, scopes: &[Scope], now: Millis) -> Result<String, Problem> {
+async fn sign_id_token(
+    server: &Server,
+    issued: &Issued,
+    scopes: &[Scope],
+    now: Millis,
+) -> Result<String, Problem> {
     let failed = |cause: String| {
         Problem::new(error::Code::ServerError, "the id_token could not be signed").because(cause)
     };
     let alg = Alg::from_name(&issued.client.metadata.id_token_signed_response_alg).unwrap_or(Alg::RS256);
-    let key = server.keys.signing(alg).ok_or_else(|| failed(format!("no {} key", alg.as_str())))?;
+    let key = server.keys.signing(alg, now).await.map_err(|e| failed(e.to_string()))?;
     let claims = id_token::claims(&id_token::Facts {
         issuer: &server.issuer,
         subject: &issued.account.id,

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::app::{App, Server};
+use crate::clock::SECOND;
+use crate::config::PUBLISHED_MAX_AGE;
 use crate::error::{Code, Problem};
 
 /// The media type of FHIR resources.
@@ -25,8 +27,8 @@ pub fn private_json(status: StatusCode, body: &Value) -> Response {
 
 /// A JSON answer that is the same for everybody, for five minutes.
 pub fn public_json(body: &Value) -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")];
+    let age = format!("public, max-age={}", PUBLISHED_MAX_AGE / SECOND);
+    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CACHE_CONTROL, age)];
     (headers, written(body)).into_response()
 }
 
