@@ -8,6 +8,7 @@ use crate::crypto::Mac;
 use crate::events;
 use crate::fetch::Fetcher;
 use crate::identity::session::Csrf;
+use crate::oauth::client_keys::ClientKeys;
 use crate::oauth::keys::Keys;
 use crate::store::db::Store;
 
@@ -36,6 +37,8 @@ pub struct Server {
     pub cursors: Mac,
     /// What each refresh token's successor is derived with.
     pub successors: Mac,
+    /// The keys that apps sign with.
+    pub client_keys: ClientKeys,
     /// Calls to addresses that apps registered.
     pub fetcher: Fetcher,
     /// Events of reads on their way to the store.

@@ -21,6 +21,8 @@ pub const REQUEST_LIFE: Millis = 30 * MINUTE;
 pub const CODE_LIFE: Millis = 60 * SECOND;
 /// How long an access token for a person lives where the app says nothing else.
 pub const ACCESS_TOKEN_LIFE: Millis = HOUR;
+/// How long an access token of a backend service lives at most (SMART App Launch 2.2).
+pub const SERVICE_TOKEN_LIFE: Millis = 5 * MINUTE;
 /// How long an id_token may be accepted.
 pub const ID_TOKEN_LIFE: Millis = HOUR;
 /// How long others may keep what is published: discovery and the JWK Set.

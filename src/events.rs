@@ -29,6 +29,10 @@ pub enum Kind {
     Consent,
     /// A code was exchanged, or the exchange was refused.
     CodeExchanged,
+    /// A backend service asked for a token.
+    ServiceToken,
+    /// An app proved itself with an assertion that was used before.
+    AssertionReplayed,
     /// A refresh token was used, or its use was refused.
     Refreshed,
     /// A grant came to its end.
@@ -57,6 +61,8 @@ impl Kind {
             Kind::SignOut => "sign_out",
             Kind::Consent => "consent",
             Kind::CodeExchanged => "code_exchanged",
+            Kind::ServiceToken => "service_token",
+            Kind::AssertionReplayed => "assertion_replayed",
             Kind::Refreshed => "refreshed",
             Kind::GrantEnded => "grant_ended",
             Kind::KeyMade => "key_made",

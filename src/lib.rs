@@ -19,10 +19,12 @@ pub mod server; // server: from settings to a running server, and one table of a
 /// The authorization server: OAuth 2.0 as SMART App Launch profiles it.
 pub mod oauth {
     pub mod access_token; // noun: access tokens, and what a presented one may do now
+    pub mod assertion; // noun: private_key_jwt: every check, each jti once
     pub mod authorize; // endpoint: /oauth/authorize
     pub mod checks; // noun: what an authorization request must fulfil
     pub mod client; // noun: an app, its secrets, who manages it
-    pub mod client_auth; // noun: who is calling: none, basic, post
+    pub mod client_auth; // noun: who is calling: none, basic, post, assertion
+    pub mod client_keys; // noun: the public keys that apps sign with
     pub mod client_metadata; // pure: what is known of an app by its registration
     pub mod code; // noun: codes: once, bound, short
     pub mod grant; // noun: what was granted: the thing that is revoked
@@ -36,6 +38,7 @@ pub mod oauth {
     pub mod registration; // noun: what an app may register
     pub mod request; // noun: authorization requests on their way
     pub mod revoke; // endpoint: /oauth/revoke
+    pub mod service; // noun: backend services: a token for the app itself
     pub mod step; // noun: what a person must do next
     pub mod token; // endpoint: /oauth/token
 }

@@ -15,10 +15,13 @@ use crate::events;
 use crate::fetch::Fetcher;
 use crate::fhir::{api, index, resource};
 use crate::identity::session::{Csrf, Session};
+use crate::oauth::client_keys::ClientKeys;
 use crate::oauth::code::Code;
 use crate::oauth::keys::{KeyError, Keys};
 use crate::oauth::request::Request;
-use crate::oauth::{access_token, authorize, introspect, metadata, refresh, register, revoke, token};
+use crate::oauth::{
+    access_token, assertion, authorize, introspect, metadata, refresh, register, revoke, token,
+};
 use crate::oidc::userinfo;
 use crate::params;
 use crate::sandbox::people;
@@ -104,6 +107,7 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
         cursors,
         successors,
         reads: events::Queue::default(),
+        client_keys: ClientKeys::default(),
         fetcher: Fetcher::new(policy.calls_near).map_err(|e| StartError::Calls(e.to_string()))?,
         issuer,
         policy,
@@ -266,6 +270,7 @@ pub async fn forget(app: &App) -> Result<(), DbError> {
             Code::forget(tx, then)?;
             access_token::forget(tx, then)?;
             refresh::forget(tx, then)?;
+            assertion::forget(tx, then)?;
             Session::forget(tx, then).map(Verdict::Commit)
         })
         .await

@@ -13,11 +13,12 @@ use crate::smart::{scope, words};
 use crate::web::answer::{self, public_json};
 
 /// What this server can do in the words of SMART; nothing is listed that does not work.
-const CAPABILITIES: [&str; 11] = [
+const CAPABILITIES: [&str; 12] = [
     "launch-standalone",
     "authorize-post",
     "client-public",
     "client-confidential-symmetric",
+    "client-confidential-asymmetric",
     "sso-openid-connect",
     "context-standalone-patient",
     "context-standalone-encounter",
@@ -88,6 +89,7 @@ fn common(server: &Server) -> Value {
         "grant_types_supported": GrantType::ALL.map(GrantType::as_str),
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": AuthMethod::ALL.map(AuthMethod::as_str),
+        "token_endpoint_auth_signing_alg_values_supported": Alg::THEIRS.map(Alg::as_str),
         "scopes_supported": scopes(),
         "authorization_response_iss_parameter_supported": true,
     })

@@ -6,11 +6,12 @@
 
 use super::access_token::{self, Issued};
 use super::client::Client;
+use super::client_auth::Caller;
 use super::client_metadata::GrantType;
 use super::grant::Grant;
 use crate::clock::{Chance, DAY, Millis, SECOND};
 use crate::crypto::{Hashed, Mac, Secret};
-use crate::error::{self, Problem, invalid_grant, invalid_scope};
+use crate::error::{Problem, invalid_grant, invalid_scope};
 use crate::events::{Event, Kind};
 use crate::identity::account::Account;
 use crate::identity::session::Session;
@@ -128,22 +129,21 @@ pub type Rotated = Result<Issued, Problem>;
 /// One refresh, in the open transaction: every check, then the next token.
 pub fn rotate(
     tx: &Tx<'_>,
-    client: &Client,
+    caller: &Caller,
     presented: &str,
     wanted: Option<&str>,
     mac: &Mac,
     now: Millis,
     chance: &Chance,
 ) -> Result<Verdict<Rotated>, DbError> {
+    let client = match caller.enter(tx, now)? {
+        Ok(client) => client,
+        Err(problem) => return Ok(Verdict::Commit(Err(problem))),
+    };
     let event = Event::new(Kind::Refreshed, now).client(client.id.clone());
     let refuse = |problem: Problem, event: Event| {
         event.refused(problem.words.to_string()).insert(tx)?;
         Ok(Verdict::Commit(Err(problem)))
-    };
-    let Some(client) = Client::find(tx, &client.id)? else {
-        return Ok(Verdict::Rollback(Err(error::invalid_client(
-            "no app is registered under this client_id",
-        ))));
     };
     let hash = Hashed::of(presented);
     let Some(kept) = find(tx, &hash)? else {
@@ -202,8 +202,16 @@ pub fn rotate(
     let narrow = (scope != grant.scope).then_some(scope.as_str());
     let access_token = access_token::issue(tx, &grant.id, narrow, now, life, chance)?.reveal();
     event.account(account.id.clone()).insert(tx)?;
-    let issued =
-        Issued { grant, account, client, scope, access_token, refresh_token: Some(next), nonce: None };
+    let issued = Issued {
+        grant,
+        account: Some(account),
+        client,
+        scope,
+        life,
+        access_token,
+        refresh_token: Some(next),
+        nonce: None,
+    };
     Ok(Verdict::Commit(Ok(issued)))
 }
 

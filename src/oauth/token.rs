@@ -1,4 +1,5 @@
-//! `POST /oauth/token`: codes for tokens (RFC 6749 4.1.3; SMART App Launch 2.2, "Obtain access token").
+//! `POST /oauth/token`: codes, refresh tokens and assertions for access tokens (RFC 6749 4.1.3, 6, 4.4; SMART App
+//! Launch 2.2, "Obtain access token").
 
 use std::borrow::Cow;
 
@@ -14,16 +15,19 @@ use serde_json::{Value, json};
 
 use super::access_token::{self, Issued};
 use super::client::Client;
+use super::client_auth::Caller;
 use super::client_metadata::GrantType;
 use super::code::Code;
 use super::grant::Grant;
 use super::params::Params;
 use super::redirect;
 use super::refresh;
+use super::service;
 use crate::app::{App, Server};
 use crate::clock::{Chance, Millis, SECOND};
 use crate::error::{self, Problem, invalid_grant, invalid_request};
 use crate::events::{Event, Kind};
+use crate::identity::account::Account;
 use crate::jose::Alg;
 use crate::oidc::id_token;
 use crate::smart::scope::{self, Meaning, Scope};
@@ -60,23 +64,24 @@ async fn exchange(
     let known = GrantType::ALL.into_iter().find(|g| g.as_str() == grant_type).ok_or_else(|| {
         Problem::new(
             error::Code::UnsupportedGrantType,
-            "this `grant_type` is not supported; this server takes `authorization_code` and `refresh_token`",
+            "this `grant_type` is not supported; this server takes `authorization_code`, `refresh_token` and `client_credentials`",
         )
     })?;
-    let client = posted.client(app)?;
-    if !client.metadata.grant_types.contains(&known) {
+    let caller = posted.caller(app).await?;
+    let id = caller.client.id.clone();
+    if !caller.client.metadata.grant_types.contains(&known) {
         return Err(Problem::new(
             error::Code::UnauthorizedClient,
             format!("the app is not registered for the grant type `{grant_type}`"),
         ));
     }
-    let id = client.id.clone();
-    let answer = match known {
-        GrantType::AuthorizationCode => exchange_code(app, client, params).await,
-        GrantType::RefreshToken => exchange_refresh(app, client, params).await,
-        GrantType::ClientCredentials => Err(invalid_request("backend services cannot be served yet")),
+    let now = app.now();
+    let issued = match known {
+        GrantType::AuthorizationCode => exchange_code(app, caller, params, now).await?,
+        GrantType::RefreshToken => exchange_refresh(app, caller, params, now).await?,
+        GrantType::ClientCredentials => serve(app, caller, params, now).await?,
     };
-    Ok((id, answer?))
+    Ok((id, respond(app, issued, now).await?))
 }
 
 /// A code as the app presents it.
@@ -86,7 +91,7 @@ struct Presented {
     verifier: Option<String>,
 }
 
-async fn exchange_code(app: &App, client: Client, params: &Params) -> Result<Value, Problem> {
+async fn exchange_code(app: &App, caller: Caller, params: &Params, now: Millis) -> Redeemed {
     let missing = |name: &'static str| {
         let words = format!("`{name}` is missing; send it with the code");
         // RFC 6749 has no better code for a redirect that is not repeated, and this list's readers expect it.
@@ -97,21 +102,24 @@ async fn exchange_code(app: &App, client: Client, params: &Params) -> Result<Val
         redirect_uri: params.one("redirect_uri")?.ok_or_else(|| missing("redirect_uri"))?.to_owned(),
         verifier: params.one("code_verifier")?.map(str::to_owned),
     };
-    let (now, chance) = (app.now(), app.chance.clone());
-    let issued = app.store.write(move |tx| redeem(tx, &client, &presented, now, &chance)).await??;
-    respond(app, issued, now).await
+    let chance = app.chance.clone();
+    app.store.write(move |tx| redeem(tx, &caller, &presented, now, &chance)).await?
 }
 
-async fn exchange_refresh(app: &App, client: Client, params: &Params) -> Result<Value, Problem> {
+async fn serve(app: &App, caller: Caller, params: &Params, now: Millis) -> Redeemed {
+    let wanted = params.one("scope")?.map(str::to_owned);
+    let (audience, chance) = (app.fhir_base(), app.chance.clone());
+    app.store.write(move |tx| service::issue(tx, &caller, wanted.as_deref(), &audience, now, &chance)).await?
+}
+
+async fn exchange_refresh(app: &App, caller: Caller, params: &Params, now: Millis) -> Redeemed {
     let missing = || invalid_request("`refresh_token` is missing").at("refresh_token");
     let presented = params.one("refresh_token")?.ok_or_else(missing)?.to_owned();
     let wanted = params.one("scope")?.map(str::to_owned);
-    let (now, chance, mac) = (app.now(), app.chance.clone(), app.successors.clone());
-    let issued = app
-        .store
-        .write(move |tx| refresh::rotate(tx, &client, &presented, wanted.as_deref(), &mac, now, &chance))
-        .await??;
-    respond(app, issued, now).await
+    let (chance, mac) = (app.chance.clone(), app.successors.clone());
+    app.store
+        .write(move |tx| refresh::rotate(tx, &caller, &presented, wanted.as_deref(), &mac, now, &chance))
+        .await?
 }
 
 type Redeemed = Result<Issued, Problem>;
@@ -119,21 +127,19 @@ type Redeemed = Result<Issued, Problem>;
 /// One code, in the open transaction: every check, then consumed and turned into a token.
 fn redeem(
     tx: &Tx<'_>,
-    client: &Client,
+    caller: &Caller,
     presented: &Presented,
     now: Millis,
     chance: &Chance,
 ) -> Result<Verdict<Redeemed>, DbError> {
+    let client = match caller.enter(tx, now)? {
+        Ok(client) => client,
+        Err(problem) => return Ok(Verdict::Commit(Err(problem))),
+    };
     let event = Event::new(Kind::CodeExchanged, now).client(client.id.clone());
     let refuse = |problem: Problem, event: Event| {
         event.refused(problem.words.to_string()).insert(tx)?;
         Ok(Verdict::Commit(Err(problem)))
-    };
-    // Read again: the app may have been deleted since it was authenticated.
-    let Some(client) = Client::find(tx, &client.id)? else {
-        return Ok(Verdict::Rollback(Err(error::invalid_client(
-            "no app is registered under this client_id",
-        ))));
     };
     let Some(code) = Code::find(tx, &presented.code)? else {
         return refuse(invalid_grant("the code is not one of this server's, or was long forgotten"), event);
@@ -177,8 +183,9 @@ fn redeem(
     let issued = Issued {
         scope: scope::join(&refresh::still_registered(&grant, &client)),
         grant,
-        account,
+        account: Some(account),
         client,
+        life,
         access_token,
         refresh_token: refresh_token.map(crate::crypto::Secret::reveal),
         nonce: code.nonce,
@@ -299,7 +306,7 @@ pub async fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Val
     let mut answer = json!({
         "access_token": issued.access_token,
         "token_type": "Bearer",
-        "expires_in": issued.client.metadata.token_life() / SECOND,
+        "expires_in": issued.life / SECOND,
         "scope": issued.scope,
     });
     let optional = [
@@ -312,8 +319,10 @@ pub async fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Val
             answer[name] = json!(value);
         }
     }
-    if scopes.iter().any(|s| s.meaning == Meaning::OpenId) {
-        answer["id_token"] = json!(sign_id_token(server, &issued, &scopes, now).await?);
+    if let Some(account) = &issued.account
+        && scopes.iter().any(|s| s.meaning == Meaning::OpenId)
+    {
+        answer["id_token"] = json!(sign_id_token(server, &issued, account, &scopes, now).await?);
     }
     Ok(answer)
 }
@@ -321,6 +330,7 @@ pub async fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Val
 async fn sign_id_token(
     server: &Server,
     issued: &Issued,
+    account: &Account,
     scopes: &[Scope],
     now: Millis,
 ) -> Result<String, Problem> {
@@ -331,9 +341,9 @@ async fn sign_id_token(
     let key = server.keys.signing(alg, now).await.map_err(|e| failed(e.to_string()))?;
     let claims = id_token::claims(&id_token::Facts {
         issuer: &server.issuer,
-        subject: &issued.account.id,
+        subject: &account.id,
         client: &issued.client.id,
-        fhir_user: &format!("{}/{}", server.fhir_base(), issued.account.fhir_user),
+        fhir_user: &format!("{}/{}", server.fhir_base(), account.fhir_user),
         scopes,
         signed_in: issued.grant.signed_in,
         nonce: issued.nonce.as_deref(),
