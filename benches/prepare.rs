@@ -109,6 +109,7 @@ fn make(
                 account: Some(account.clone()),
                 patient: Some(PATIENT.into()),
                 encounter: None,
+                context: None,
                 audience: made.base.clone(),
                 scope: made.scope.clone(),
                 session: None,

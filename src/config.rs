@@ -19,6 +19,8 @@ pub const SANDBOX_PASSWORD: &str = "hearth";
 pub const REQUEST_LIFE: Millis = 30 * MINUTE;
 /// How long a code can be exchanged.
 pub const CODE_LIFE: Millis = 60 * SECOND;
+/// How long an app may take to come with the `launch` it was opened with.
+pub const LAUNCH_LIFE: Millis = 5 * MINUTE;
 /// How long an access token for a person lives where the app says nothing else.
 pub const ACCESS_TOKEN_LIFE: Millis = HOUR;
 /// How long an access token of a backend service lives at most (SMART App Launch 2.2).
@@ -72,6 +74,8 @@ pub struct Policy {
     pub approves_all: bool,
     /// Apps of SMART 1.0's time may be registered, which know no PKCE.
     pub no_pkce_apps: bool,
+    /// Programs may launch apps as an EHR does: `/sandbox/launches`.
+    pub launch_simulator: bool,
     /// The shortest life an app's access tokens may be given.
     pub shortest_token_life: Millis,
 }
@@ -87,6 +91,7 @@ impl From<Mode> for Policy {
             open_registration: sandbox,
             approves_all: sandbox,
             no_pkce_apps: sandbox,
+            launch_simulator: sandbox,
             shortest_token_life: if sandbox { SECOND } else { MINUTE },
         }
     }

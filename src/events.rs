@@ -25,6 +25,10 @@ pub enum Kind {
     SignIn,
     /// Somebody signed out.
     SignOut,
+    /// An EHR launched an app.
+    LaunchMade,
+    /// An app got a code for an EHR launch, or was refused.
+    LaunchUsed,
     /// A person answered an app's request.
     Consent,
     /// A code was exchanged, or the exchange was refused.
@@ -59,6 +63,8 @@ impl Kind {
             Kind::AppDeleted => "app_deleted",
             Kind::SignIn => "sign_in",
             Kind::SignOut => "sign_out",
+            Kind::LaunchMade => "launch_made",
+            Kind::LaunchUsed => "launch_used",
             Kind::Consent => "consent",
             Kind::CodeExchanged => "code_exchanged",
             Kind::ServiceToken => "service_token",

@@ -53,6 +53,7 @@ pub mod oidc {
 /// What SMART adds to OAuth.
 pub mod smart {
     pub mod cover; // pure: which scopes allow which: cover, meet
+    pub mod launch; // noun: EHR launches: their context, and the handle that stands for it
     pub mod scope; // pure: scopes and their grammar
     pub mod words; // pure: scopes in plain words
 }
@@ -113,10 +114,13 @@ pub mod web {
     pub mod login; // page: who are you?
     pub mod page; // page: headers, frame, and the page for a problem
     pub mod steps; // page: /oauth/authorize/{id}, the way from an app and back
+    pub mod switch; // page: this launch is somebody else's
     pub mod views; // page: what the templates are filled with
 }
 
 /// For developing apps; provably absent in production.
 pub mod sandbox {
+    pub mod launcher; // sandbox: POST /sandbox/launches, apps launched as an EHR does
     pub mod people; // sandbox: people and records to begin with
+    pub mod posted; // sandbox: JSON that a program posts, and from where
 }

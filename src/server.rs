@@ -24,7 +24,8 @@ use crate::oauth::{
 };
 use crate::oidc::userinfo;
 use crate::params;
-use crate::sandbox::people;
+use crate::sandbox::{launcher, people};
+use crate::smart::launch::Launch;
 use crate::store::db::{DbError, Store, Verdict};
 use crate::web::{account, answer, apps, cors, form, home, steps};
 
@@ -230,6 +231,10 @@ pub fn routes(app: App) -> Router {
     if app.policy.shared_password {
         routes = routes.route("/sandbox/people", get(people::list));
     }
+    if app.policy.launch_simulator {
+        let launches = post(launcher::post).fallback(form::wrong_method);
+        routes = routes.route("/sandbox/launches", launches);
+    }
     routes
         .fallback(any(home::nothing))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -261,13 +266,14 @@ pub async fn keep_house(app: App) {
     }
 }
 
-/// Removes requests, codes, tokens and sessions that ended more than a day ago. Grants and events stay.
+/// Removes requests, launches, codes, tokens and sessions that ended more than a day ago. Grants and events stay.
 pub async fn forget(app: &App) -> Result<(), DbError> {
     let then = app.now() - DAY;
     app.store
         .write(move |tx| {
             Request::forget(tx, then)?;
             Code::forget(tx, then)?;
+            Launch::forget(tx, then)?;
             access_token::forget(tx, then)?;
             refresh::forget(tx, then)?;
             assertion::forget(tx, then)?;

@@ -9,6 +9,7 @@ mod client_auth;
 mod fhir;
 mod forms;
 pub mod hands;
+mod launch;
 mod redirects;
 mod refresh;
 mod registration;
@@ -56,8 +57,11 @@ const ROWS: [Row; 78] = [
     row(13, "form of the challenge", &["a_challenge_is_43_base64url_characters"]),
     row(14, "state", &["a_state_is_needed_and_echoed_byte_for_byte_up_to_its_limit"]),
     row(15, "aud", &["aud_must_be_this_server"]),
-    row(16, "launch handles", &["a_launch_handle_that_was_not_issued_here_is_refused_and_no_picker_is_shown"])
-        .but("no launch handles are issued yet, so none can be used, old or another app's"),
+    row(16, "launch handles", &["a_handle_that_is_made_up_used_expired_or_another_apps_begins_nothing",
+        "a_handle_is_good_for_its_own_server_only",
+        "a_handle_in_another_persons_hands_gives_neither_record_nor_code",
+        "no_web_page_and_no_other_name_of_this_machine_launches_anything",
+        "of_two_browsers_with_one_handle_one_gets_a_code_and_the_other_is_told_why_not"]),
     row(17, "endless scope", &["a_scope_no_app_would_send_is_refused_before_it_is_read"]),
     row(18, "odd scopes", &["a_scope_that_is_not_understood_is_left_out_and_never_widened"]),
     row(19, "system scopes", &["a_person_cannot_grant_system_scopes"]),
@@ -146,12 +150,13 @@ const ROWS: [Row; 78] = [
     row(78, "delegate revoked", &["whoever_may_no_longer_act_for_a_patient_gets_no_further_token"]),
 ];
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     include_str!("attacks/authorize.rs"),
     include_str!("attacks/browser.rs"),
     include_str!("attacks/client_auth.rs"),
     include_str!("attacks/fhir.rs"),
     include_str!("attacks/forms.rs"),
+    include_str!("attacks/launch.rs"),
     include_str!("attacks/redirects.rs"),
     include_str!("attacks/refresh.rs"),
     include_str!("attacks/registration.rs"),
@@ -159,7 +164,12 @@ const SOURCES: [&str; 9] = [
 ];
 
 /// Tests elsewhere that a row may name too.
-const BESIDE: [&str; 3] = [include_str!("apps.rs"), include_str!("launch.rs"), include_str!("tokens.rs")];
+const BESIDE: [&str; 4] = [
+    include_str!("apps.rs"),
+    include_str!("ehr_launch.rs"),
+    include_str!("launch.rs"),
+    include_str!("tokens.rs"),
+];
 
 #[test]
 fn every_row_of_the_list_has_its_tests_or_the_reason_why_not() {

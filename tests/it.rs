@@ -4,6 +4,8 @@ mod kit;
 
 mod apps;
 mod attacks;
+
+mod ehr_launch;
 mod families;
 mod house;
 mod import;

@@ -117,13 +117,21 @@ impl TestApp {
 
     /// A server over a store that may hold something already.
     pub async fn start_on(store: Store) -> TestApp {
+        TestApp::start_as(store, Mode::Sandbox).await
+    }
+
+    pub async fn start_in_production() -> TestApp {
+        TestApp::start_as(Store::open(":memory:").expect("a store"), Mode::Production).await
+    }
+
+    async fn start_as(store: Store, mode: Mode) -> TestApp {
         static SEED: AtomicU64 = AtomicU64::new(1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let chance = Chance::seeded(SEED.fetch_add(1, Ordering::SeqCst) << 32);
         let parts = Parts {
             issuer: url.clone(),
-            mode: Mode::Sandbox,
+            mode,
             store,
             master: Some(MasterKey::new(&Chance::seeded(7)).to_text()),
             clock: Clock::frozen_at(NOW),
@@ -213,6 +221,22 @@ impl TestApp {
             untick: Vec::new(),
             tick: Vec::new(),
         }
+    }
+
+    /// Launches an app as an EHR does, by Maria unless `extra` says otherwise.
+    pub async fn try_ehr_launch(&self, client: &TestClient, extra: Value) -> Answer {
+        let mut wanted = json!({"client_id": client.id, "person": "maria"});
+        if let (Value::Object(all), Value::Object(extra)) = (&mut wanted, extra) {
+            all.extend(extra);
+        }
+        Answer::to(self.request(Method::POST, "/sandbox/launches").json(&wanted)).await
+    }
+
+    /// The handle of such a launch.
+    pub async fn ehr_launch(&self, client: &TestClient, extra: Value) -> String {
+        let answer = self.try_ehr_launch(client, extra).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        answer.json()["launch"].as_str().expect("a handle").to_owned()
     }
 
     /// Posts a form to the token endpoint, as a public app does.

@@ -21,6 +21,8 @@ use super::request::{Asked, Prompt, Request};
 use super::step::{self, Present, Step};
 use crate::app::{App, Server};
 use crate::error::{Code, Problem, invalid_request};
+use crate::events::{Event, Kind};
+use crate::smart::launch::{self, Launch, Launched};
 use crate::store::db::Verdict;
 use crate::web::answer::{error_redirect, see_other};
 use crate::web::browser::Visitor;
@@ -71,11 +73,12 @@ async fn authorize(app: &App, raw: &[u8], headers: &HeaderMap) -> Response {
 
 async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Refusal> {
     let params = Params::parse(raw).map_err(Refusal::Page)?;
-    let (client, asked) = check(app, &params)?;
-    let back = |problem| {
-        let back = Back { to: asked.redirect_uri.clone(), state: asked.state.clone() };
-        Refusal::Redirect(Box::new(back), problem)
-    };
+    let (client, mut asked) = check(app, &params)?;
+    let (to, state) = (asked.redirect_uri.clone(), asked.state.clone());
+    let back = |problem| Refusal::Redirect(Box::new(Back { to: to.clone(), state: state.clone() }), problem);
+    if let Some(handle) = params.one("launch").map_err(back)? {
+        asked.launched = Some(launched(app, &client, &asked, handle).await.map_err(back)?);
+    }
     let visitor = Visitor::from_headers(app, headers).await.map_err(back)?;
     let request = Request::new(&client.id, asked.clone(), app.chance.id(), app.now(), &app.chance);
     if asked.prompt.contains(&Prompt::None) {
@@ -85,6 +88,18 @@ async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Re
     let kept = app.store.write(move |tx| request.insert(tx).map(|()| Verdict::Commit(()))).await;
     kept.map_err(|e| back(e.into()))?;
     Ok(app.url(&format!("/oauth/authorize/{id}")))
+}
+
+/// The EHR launch that the app came with. A handle that is no good is never passed over: going on as a
+/// standalone launch would open a record that nobody chose.
+async fn launched(app: &App, client: &Client, asked: &Asked, handle: &str) -> Result<Launched, Problem> {
+    let found = app.store.read(|tx| Launch::find(tx, handle))?.ok_or_else(launch::unknown)?;
+    let (now, client, account) = (app.now(), client.id.clone(), found.account.clone());
+    let Err(problem) = found.fits(&client, &asked.audience, now) else { return Ok(found.presented(handle)) };
+    let event = Event::new(Kind::LaunchUsed, now).client(client).account(account);
+    let event = event.refused(problem.words.to_string());
+    app.store.write(move |tx| event.insert(tx).map(Verdict::Commit)).await?;
+    Err(problem)
 }
 
 /// `prompt=none` (OpenID Connect Core 3.1.2.6). A launch always asks for consent here, so that even a
@@ -97,6 +112,10 @@ fn without_a_page(request: &Request, visitor: &Visitor) -> Problem {
     });
     let (code, words) = match step::next(request, present) {
         Step::SignIn => (Code::LoginRequired, "nobody is signed in, and `prompt=none` forbids asking"),
+        Step::SwitchPerson => {
+            (Code::LoginRequired, "somebody else launched the app, and `prompt=none` forbids asking for them")
+        }
+        Step::RecordClosed => (Code::AccessDenied, "the person may no longer open this patient's record"),
         Step::ChoosePatient => {
             (Code::InteractionRequired, "a patient must be chosen, and `prompt=none` forbids asking")
         }
@@ -132,6 +151,7 @@ fn check(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
         prompt: Vec::new(),
         max_age: None,
         login_hint: None,
+        launched: None,
     };
     for before in checks::BEFORE_SCOPES {
         before(params, &mut asked).map_err(back)?;
@@ -153,7 +173,7 @@ fn check(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
             }
             Output::Extend => Input::Extended(pkce(params, &mut asked).map_err(back)?),
             Output::Negotiate { bound_client, scope } => {
-                checks::negotiate(&client, &words, &mut asked).map_err(back)?;
+                checks::negotiate(&client, &words, params, &mut asked).map_err(back)?;
                 checks::audience(&server.fhir_base(), &server.userinfo(), params, &mut asked)
                     .map_err(back)?;
                 let pre_grant = PreGrant {

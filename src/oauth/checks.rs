@@ -17,11 +17,10 @@ const LONGEST_VALUE: usize = 4 * 1024;
 pub type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
 
 /// What is checked before scopes are looked at, in this order.
-pub const BEFORE_SCOPES: [Check; 7] = [
+pub const BEFORE_SCOPES: [Check; 6] = [
     each_parameter_once,
     no_value_is_endless,
     no_request_object,
-    no_foreign_launch,
     response_type_is_code,
     state_fits,
     openid_extras,
@@ -57,18 +56,6 @@ fn no_request_object(params: &Params, _: &mut Asked) -> Result<(), Problem> {
         return Err(Problem::new(Code::InvalidRequestUri, words).at("request_uri"));
     }
     Ok(())
-}
-
-/// No EHR launches begin here yet, so whatever `launch` holds was not issued by this server. Going on as if it
-/// were a standalone launch would open a record that nobody chose.
-fn no_foreign_launch(params: &Params, _: &mut Asked) -> Result<(), Problem> {
-    match params.one("launch")? {
-        None => Ok(()),
-        Some(_) => Err(invalid_request(
-            "this `launch` was not issued by this server; leave it out to begin a standalone launch",
-        )
-        .at("launch")),
-    }
 }
 
 fn response_type_is_code(params: &Params, _: &mut Asked) -> Result<(), Problem> {
@@ -135,7 +122,8 @@ pub fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
 }
 
 /// Keeps the scopes that are understood and registered, as asked and in that order; says why of the others.
-pub fn negotiate(client: &Client, words: &[&str], asked: &mut Asked) -> Result<(), Problem> {
+pub fn negotiate(client: &Client, words: &[&str], params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+    let from_ehr = params.one("launch")?.is_some();
     let registered = client.metadata.scopes();
     let mut kept: Vec<Scope> = Vec::new();
     for word in words {
@@ -146,7 +134,7 @@ pub fn negotiate(client: &Client, words: &[&str], asked: &mut Asked) -> Result<(
                 continue;
             }
         };
-        match cannot_be_granted(&scope, words, &registered) {
+        match cannot_be_granted(&scope, words, from_ehr, &registered) {
             None => kept.push(scope),
             Some(why) => {
                 asked.left_out.push(LeftOut { scope: scope.text, why: why.to_owned(), meant: None });
@@ -182,11 +170,16 @@ fn explain(left_out: &LeftOut) -> String {
 }
 
 /// Why an understood scope still cannot be granted.
-fn cannot_be_granted(scope: &Scope, words: &[&str], registered: &[Scope]) -> Option<&'static str> {
+fn cannot_be_granted(
+    scope: &Scope,
+    words: &[&str],
+    from_ehr: bool,
+    registered: &[Scope],
+) -> Option<&'static str> {
     if scope.is_at(Level::System) {
         return Some("system scopes are for backend services, not for a person to grant");
     }
-    if scope.meaning == Meaning::Launch {
+    if scope.meaning == Meaning::Launch && !from_ehr {
         return Some("this is not a launch from an EHR: no `launch` parameter was sent");
     }
     if scope.is_identity() && scope.meaning != Meaning::OpenId && !words.contains(&"openid") {
@@ -215,10 +208,12 @@ pub fn audience(base: &str, userinfo: &str, params: &Params, asked: &mut Asked) 
         let words = format!("`aud` names {shown}, but this server guards {base}; send `aud={base}`");
         return Err(invalid_request(words).at("aud"));
     }
-    let opens_fhir = asked.scopes().iter().any(|s| {
-        s.resource().is_some()
-            || matches!(s.meaning, Meaning::LaunchPatient | Meaning::LaunchEncounter | Meaning::Launch)
-    });
+    let from_ehr = params.one("launch")?.is_some();
+    let opens_fhir = from_ehr
+        || asked.scopes().iter().any(|s| {
+            s.resource().is_some()
+                || matches!(s.meaning, Meaning::LaunchPatient | Meaning::LaunchEncounter | Meaning::Launch)
+        });
     if named.is_empty() && opens_fhir {
         return Err(invalid_request(format!(
             "`aud` is missing; send the FHIR base the token is for: `aud={base}`"

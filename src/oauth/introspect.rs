@@ -137,5 +137,8 @@ fn tell(server: &Server, live: &Live) -> Value {
             answer[name] = json!(value);
         }
     }
+    if let Some(context) = &live.grant.context {
+        context.add_to(&mut answer);
+    }
     answer
 }

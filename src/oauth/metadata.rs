@@ -28,13 +28,18 @@ const CAPABILITIES: [&str; 12] = [
     "permission-user",
 ];
 
+/// What works where apps can be launched as an EHR does.
+const EHR_CAPABILITIES: [&str; 5] =
+    ["launch-ehr", "context-ehr-patient", "context-ehr-encounter", "context-banner", "context-style"];
+
 /// Versions of scope syntax.
 const PERMISSIONS: [&str; 2] = ["permission-v1", "permission-v2"];
 
 /// `GET P/fhir/.well-known/smart-configuration`.
 pub async fn smart_configuration(State(app): State<App>) -> Response {
     let mut facts = common(&app);
-    let capabilities: Vec<&str> = CAPABILITIES.iter().chain(&PERMISSIONS).copied().collect();
+    let ehr: &[&str] = if app.policy.launch_simulator { &EHR_CAPABILITIES } else { &[] };
+    let capabilities: Vec<&str> = CAPABILITIES.iter().chain(ehr).chain(&PERMISSIONS).copied().collect();
     facts["management_endpoint"] = json!(app.url("/account"));
     facts["capabilities"] = json!(capabilities);
     public_json(&facts)
@@ -90,25 +95,23 @@ fn common(server: &Server) -> Value {
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": AuthMethod::ALL.map(AuthMethod::as_str),
         "token_endpoint_auth_signing_alg_values_supported": Alg::THEIRS.map(Alg::as_str),
-        "scopes_supported": scopes(),
+        "scopes_supported": scopes(server),
         "authorization_response_iss_parameter_supported": true,
     })
 }
 
 /// The scopes worth listing: the fixed words, the wildcards, and US Core's granular ones. Any type's scope
 /// is supported.
-fn scopes() -> Vec<String> {
+fn scopes(server: &Server) -> Vec<String> {
     let wide = ["patient/*.rs", "patient/*.read", "user/*.rs", "user/*.read"].map(str::to_owned);
-    let words = scope::fixed_words().filter(|w| !UNSUPPORTED.contains(w)).map(str::to_owned);
+    let words =
+        scope::fixed_words().filter(|w| *w != "launch" || server.policy.launch_simulator).map(str::to_owned);
     let whole =
         words::US_CORE.iter().flat_map(|t| ["patient", "user"].map(|level| format!("{level}/{t}.rs")));
     let parts = words::parts()
         .flat_map(|(t, limit)| ["patient", "user"].map(|level| format!("{level}/{t}.rs?{limit}")));
     words.chain(wide).chain(whole).chain(parts).collect()
 }
-
-/// Words that are understood but cannot be granted yet.
-const UNSUPPORTED: [&str; 1] = ["launch"];
 
 /// `GET /oauth/jwks`: what tokens are verified with (RFC 7517 5).
 pub async fn jwks(State(app): State<App>) -> Response {

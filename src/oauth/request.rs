@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::clock::{Chance, Millis};
 use crate::config::REQUEST_LIFE;
 use crate::params;
+use crate::smart::launch::Launched;
 use crate::smart::scope::{Level, Meaning, Scope};
 use crate::store::db::{DbError, Row, Tx};
 
@@ -59,6 +60,9 @@ pub struct Asked {
     pub max_age: Option<i64>,
     /// Whom the app expects.
     pub login_hint: Option<String>,
+    /// The EHR launch it came with.
+    #[serde(default)]
+    pub launched: Option<Launched>,
 }
 
 impl Asked {

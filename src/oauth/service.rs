@@ -80,6 +80,7 @@ pub fn issue(
         account: None,
         patient: None,
         encounter: None,
+        context: None,
         audience: audience.to_owned(),
         scope: scope.clone(),
         session: None,

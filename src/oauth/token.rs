@@ -319,6 +319,9 @@ pub async fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Val
             answer[name] = json!(value);
         }
     }
+    if let Some(context) = &issued.grant.context {
+        context.add_to(&mut answer);
+    }
     if let Some(account) = &issued.account
         && scopes.iter().any(|s| s.meaning == Meaning::OpenId)
     {

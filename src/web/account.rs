@@ -50,7 +50,7 @@ pub async fn show(State(app): State<App>, RawQuery(query): RawQuery, headers: He
 }
 
 fn place() -> Place<'static> {
-    Place { page: HERE, action: HERE, client: None, expected: None, stay: None }
+    Place { page: HERE, action: HERE, client: None, expected: None, wanted: None, stay: None }
 }
 
 /// Signing in at this page.

@@ -142,6 +142,7 @@ pub async fn in_our_form(State(app): State<App>, request: Request, next: Next) -
     };
     match path.as_str() {
         p if p.starts_with("/fhir") || p.starts_with("/open/fhir") => outcome(&problem),
+        p if p.starts_with("/sandbox/") => oauth(&problem),
         p if p.starts_with("/oauth/") && !p.starts_with("/oauth/authorize") => oauth(&problem),
         _ => super::page::problem(&app, &problem),
     }

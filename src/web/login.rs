@@ -29,6 +29,8 @@ pub struct Place<'a> {
     pub client: Option<&'a Client>,
     /// Whom the app expects.
     pub expected: Option<&'a str>,
+    /// Who launched the app, where that is somebody else than is signed in.
+    pub wanted: Option<&'a str>,
     /// Where whoever is signed in already can go on, if that is allowed.
     pub stay: Option<&'a str>,
 }
@@ -51,7 +53,7 @@ pub fn show(
         app: place.client.map(|client| super::steps::app_view(app, client)),
         switch: visitor.signed_in.as_ref().map(|s| Switch {
             now: s.account.name.clone(),
-            wanted: None,
+            wanted: place.wanted.map(str::to_owned),
             stay: place.stay.map(str::to_owned),
         }),
         error: error.map(str::to_owned),

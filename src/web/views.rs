@@ -145,6 +145,20 @@ pub struct Switch {
     pub stay: Option<String>,
 }
 
+/// This launch is somebody else's: `now` is signed in, `wanted` is the username of whoever launched.
+#[derive(Clone, Template)]
+#[template(path = "switch.html")]
+pub struct SwitchPerson {
+    pub shell: Shell,
+    pub csrf: String,
+    pub action: String,
+    pub cancel: String,
+    pub app: App,
+    pub now: Person,
+    pub wanted: String,
+    pub shared_word: Option<String>,
+}
+
 /// Whose record?
 #[derive(Clone, Template)]
 #[template(path = "choose_patient.html")]
@@ -200,6 +214,8 @@ pub struct Consent {
     pub app: App,
     pub person: Person,
     pub record: Option<Record>,
+    /// What else an EHR launch tells the app.
+    pub told: Vec<Fact>,
     /// "For one hour", "Until you disconnect it", "While you are signed in".
     pub lasts: String,
     pub groups: Vec<ScopeGroup>,
