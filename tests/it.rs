@@ -11,6 +11,7 @@ mod house;
 mod import;
 mod key_rotation;
 mod launch;
+mod launcher;
 mod leak_doors;
 mod leak_matrix;
 mod leak_rule;
