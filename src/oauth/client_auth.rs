@@ -47,6 +47,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// Whether its proof is good once, so that it must enter a transaction even where nothing else is changed.
+    pub fn is_used_up(&self) -> bool {
+        matches!(self.proof, Proof::Assertion(_))
+    }
+
     /// The app as it is in the open transaction, if what proved it still does. An assertion is used up by this, so
     /// that the transaction must be committed, whatever else comes of it.
     pub fn enter(&self, tx: &Tx<'_>, now: Millis) -> Result<Result<Client, Problem>, DbError> {
@@ -69,13 +74,6 @@ impl Caller {
             return Ok(Ok(client));
         }
         Ok(Err(invalid_client("the app was changed at this very moment; try again")))
-    }
-}
-
-impl Caller {
-    /// Whether calling uses something up, which is then written down.
-    pub fn is_used_up(&self) -> bool {
-        matches!(self.proof, Proof::Assertion(_))
     }
 }
 
