@@ -25,6 +25,8 @@ pub enum Kind {
     SignIn,
     /// Somebody signed out.
     SignOut,
+    /// An app was told that somebody signed out, or could not be told.
+    LogoutNotice,
     /// An EHR launched an app.
     LaunchMade,
     /// An app got a code for an EHR launch, or was refused.
@@ -63,6 +65,7 @@ impl Kind {
             Kind::AppDeleted => "app_deleted",
             Kind::SignIn => "sign_in",
             Kind::SignOut => "sign_out",
+            Kind::LogoutNotice => "logout_notice",
             Kind::LaunchMade => "launch_made",
             Kind::LaunchUsed => "launch_used",
             Kind::Consent => "consent",

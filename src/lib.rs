@@ -47,6 +47,8 @@ pub mod oauth {
 pub mod oidc {
     pub mod claims; // pure: what is said of a person: fhirUser, profile, name, email, phone, address
     pub mod id_token; // pure: the claims of an id_token, at_hash
+    pub mod logout; // endpoint: /oauth/logout
+    pub mod logout_notices; // noun: apps to be told that a session ended
     pub mod userinfo; // endpoint: /oauth/userinfo
 }
 

@@ -22,7 +22,7 @@ use crate::oauth::request::Request;
 use crate::oauth::{
     access_token, assertion, authorize, introspect, metadata, refresh, register, revoke, token,
 };
-use crate::oidc::userinfo;
+use crate::oidc::{logout, logout_notices, userinfo};
 use crate::params;
 use crate::sandbox::{launcher, people};
 use crate::smart::launch::Launch;
@@ -214,6 +214,7 @@ pub fn routes(app: App) -> Router {
         .route("/", get(home::show))
         .route("/static/{file}", get(home::file))
         .route("/oauth/authorize/{id}", get(steps::show).post(steps::submit))
+        .route("/oauth/logout", get(logout::get).post(logout::post))
         .route("/account", get(account::show).post(account::sign_in))
         .route("/account/sign-out", post(account::sign_out))
         .route("/account/disconnect/{client_id}", post(account::disconnect))
@@ -244,9 +245,13 @@ pub fn routes(app: App) -> Router {
         .with_state(app)
 }
 
-/// Writes the events of reads, and now and then forgets what is long over and looks after the signing keys,
-/// until the task is dropped.
+/// What is done beside answering, until the task is dropped: events are written, apps told of sign-outs, what is
+/// long over forgotten, and the signing keys looked after.
 pub async fn keep_house(app: App) {
+    tokio::join!(write_and_forget(app.clone()), logout_notices::send(app));
+}
+
+async fn write_and_forget(app: App) {
     let mut rounds = 0_u32;
     loop {
         tokio::time::sleep(FLUSH).await;

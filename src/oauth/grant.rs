@@ -129,13 +129,16 @@ impl Grant {
         )
     }
 
+    /// What was granted in a session, ended or not.
+    pub fn of_session(tx: &Tx<'_>, sid: &str) -> Result<Vec<Grant>, DbError> {
+        let sql = format!("SELECT {COLUMNS} FROM grants g WHERE g.session = $1 ORDER BY g.id");
+        tx.all(&sql, params![sid], Grant::read)
+    }
+
     /// Ends what was granted in a session, but for what was to outlive it (`offline_access`).
     pub fn end_with_session(tx: &Tx<'_>, sid: &str, now: Millis) -> Result<(), DbError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM grants g WHERE g.session = $1 AND g.ended_ms IS NULL ORDER BY g.id"
-        );
-        for grant in tx.all(&sql, params![sid], Grant::read)? {
-            if !grant.scopes().iter().any(|s| s.meaning == Meaning::OfflineAccess) {
+        for grant in Grant::of_session(tx, sid)? {
+            if !grant.outlives_sessions() {
                 Grant::end(tx, &grant.id, now, "the session it was granted in ended")?;
             }
         }
@@ -166,6 +169,11 @@ impl Grant {
             return Ok(Ok(account));
         }
         Ok(Err(invalid_grant("the person may no longer open this patient's record; launch again")))
+    }
+
+    /// Whether it goes on when the person signs out: they were told that it lasts until they disconnect the app.
+    pub fn outlives_sessions(&self) -> bool {
+        self.scopes().iter().any(|s| s.meaning == Meaning::OfflineAccess)
     }
 
     /// What was granted.

@@ -48,6 +48,9 @@ pub async fn smart_configuration(State(app): State<App>) -> Response {
 /// `GET P/.well-known/openid-configuration`, also under the FHIR base, and `oauth-authorization-server`.
 pub async fn openid_configuration(State(app): State<App>) -> Response {
     let mut facts = common(&app);
+    facts["end_session_endpoint"] = json!(app.url("/oauth/logout"));
+    facts["backchannel_logout_supported"] = json!(true);
+    facts["backchannel_logout_session_supported"] = json!(true);
     facts["response_modes_supported"] = json!(["query"]);
     facts["subject_types_supported"] = json!(["public"]);
     facts["id_token_signing_alg_values_supported"] = json!(Alg::OURS.map(Alg::as_str));
@@ -60,6 +63,7 @@ pub async fn openid_configuration(State(app): State<App>) -> Response {
         "auth_time",
         "nonce",
         "at_hash",
+        "sid",
         "fhirUser",
         "profile",
         "name",

@@ -348,6 +348,7 @@ async fn sign_id_token(
         client: &issued.client.id,
         fhir_user: &format!("{}/{}", server.fhir_base(), account.fhir_user),
         scopes,
+        sid: issued.grant.session.as_deref(),
         signed_in: issued.grant.signed_in,
         nonce: issued.nonce.as_deref(),
         access_token: &issued.access_token,

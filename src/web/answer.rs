@@ -143,7 +143,10 @@ pub async fn in_our_form(State(app): State<App>, request: Request, next: Next) -
     match path.as_str() {
         p if p.starts_with("/fhir") || p.starts_with("/open/fhir") => outcome(&problem),
         p if p.starts_with("/sandbox/") => oauth(&problem),
-        p if p.starts_with("/oauth/") && !p.starts_with("/oauth/authorize") => oauth(&problem),
+        p if p.starts_with("/oauth/authorize") || p == "/oauth/logout" => {
+            super::page::problem(&app, &problem)
+        }
+        p if p.starts_with("/oauth/") => oauth(&problem),
         _ => super::page::problem(&app, &problem),
     }
 }

@@ -15,7 +15,6 @@ use crate::identity::account::Account;
 use crate::identity::newcomer;
 use crate::identity::session::Session;
 use crate::oauth::client::Client;
-use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
 use crate::store::db::Verdict;
 
@@ -100,10 +99,7 @@ pub async fn sign_in(
                 event.refused("no such person, a wrong password, or shut out").insert(tx)?;
                 return Ok(Verdict::Commit(None));
             };
-            let (secret, ended) = Session::sign_in(tx, old_cookie.as_deref(), &account.id, now, &chance)?;
-            if let Some(sid) = ended {
-                Grant::end_with_session(tx, &sid, now)?;
-            }
+            let secret = Session::sign_in(tx, old_cookie.as_deref(), &account.id, now, &chance)?;
             event.account(account.id).insert(tx)?;
             Ok(Verdict::Commit(Some(secret)))
         })

@@ -97,17 +97,25 @@ pub fn problem(server: &Server, problem: &Problem) -> Response {
 
 /// A page that only says something, with a way on.
 pub fn notice(server: &Server, status: StatusCode, title: &str, lead: &str, links: Vec<Link>) -> Response {
-    let message = Message {
+    render_with(status, &news(server, Tone::Notice, title, lead, links))
+}
+
+/// The same, for what was done as it was wished.
+pub fn done(server: &Server, title: &str, lead: &str, links: Vec<Link>) -> Response {
+    render(&news(server, Tone::Done, title, lead, links))
+}
+
+fn news(server: &Server, tone: Tone, title: &str, lead: &str, links: Vec<Link>) -> Message {
+    Message {
         shell: bare_shell(server),
-        tone: Tone::Notice,
+        tone,
         title: title.into(),
         lead: lead.into(),
         steps: Vec::new(),
         links,
         problem: None,
         facts: Vec::new(),
-    };
-    render_with(status, &message)
+    }
 }
 
 fn fact(name: &str, value: &str) -> Fact {

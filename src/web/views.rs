@@ -468,6 +468,25 @@ pub struct Confirm {
     pub button: String,
 }
 
+/// Sign out? An app asks for it, and it is not certain that the person wants it.
+#[derive(Clone, Template)]
+#[template(path = "logout.html")]
+pub struct Logout {
+    pub shell: Shell,
+    pub csrf: String,
+    pub action: String,
+    /// Where whoever stays signed in goes on.
+    pub stay: String,
+    pub app: Option<App>,
+    pub person: Person,
+    /// The app means another person or another session than the one here.
+    pub somebody_else: bool,
+    /// Name and value of what the form brings along.
+    pub passed_on: Vec<(String, String)>,
+    /// The apps whose access does not end with the session.
+    pub staying: Vec<String>,
+}
+
 // ── a person's own page ─────────────────────────────────────────────────────────────────────────
 
 #[derive(Clone, Template)]
