@@ -15,6 +15,8 @@ mod launcher;
 mod leak_doors;
 mod leak_matrix;
 mod leak_rule;
+mod logout;
+mod logout_notices;
 mod reach;
 mod records;
 mod relying_party;

@@ -415,10 +415,14 @@ impl<'a> Launch<'a> {
         (path, page)
     }
 
-    /// Answers the consent page.
+    /// Answers the consent page, in a new browser.
     pub async fn decide(&self, decision: &str) -> Answer {
-        let browser = self.server.browser();
-        let (path, page) = self.to_consent(&browser).await;
+        self.decide_in(&self.server.browser(), decision).await
+    }
+
+    /// Answers the consent page in a browser where somebody may be signed in already.
+    pub async fn decide_in(&self, browser: &Browser<'_>, decision: &str) -> Answer {
+        let (path, page) = self.to_consent(browser).await;
         assert!(page.text.contains("name=\"decision\""), "not the consent page: {}", page.text);
         let csrf = page.hidden("csrf").expect("a form token");
         let (ticked, _) = page.boxes("scope");
@@ -436,7 +440,14 @@ impl<'a> Launch<'a> {
 
     /// Allows it and exchanges the code; answers with the token answer.
     pub async fn token(&self) -> Value {
-        let answer = self.server.exchange(self.client, &self.code().await).await;
+        self.token_in(&self.server.browser()).await
+    }
+
+    /// The same in a browser where somebody may be signed in already.
+    pub async fn token_in(&self, browser: &Browser<'_>) -> Value {
+        let params = self.decide_in(browser, "allow").await.redirect_params();
+        let code = params.get("code").unwrap_or_else(|| panic!("no code: {params:?}"));
+        let answer = self.server.exchange(self.client, code).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         answer.json()
     }
