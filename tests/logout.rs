@@ -114,6 +114,7 @@ async fn nobody_is_sent_after_signing_out_where_the_app_did_not_register() {
             let answer = browser.get(&logout(&[known_by, ("post_logout_redirect_uri", to)])).await;
             assert_page(&answer, 400, "post_logout_redirect_uri", to);
             assert!(answer.text.contains(BACK), "what would have been right is said");
+            assert!(answer.text.contains("You were not signed out"), "and to the person what it means");
         }
     }
     let others = [("client_id", other.id.as_str()), ("post_logout_redirect_uri", BACK)];

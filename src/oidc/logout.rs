@@ -42,7 +42,7 @@ pub async fn get(State(app): State<App>, RawQuery(query): RawQuery, headers: Hea
         Ok(visitor.remember(&app, answer))
     }
     .await;
-    made.unwrap_or_else(|problem| page::problem(&app, &problem))
+    made.unwrap_or_else(|problem| refused(&app, &problem))
 }
 
 /// The endpoint by POST: an app's form, or our own with the person's decision. The app's comes from another site
@@ -67,7 +67,7 @@ pub async fn post(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Re
         }
     }
     .await;
-    made.unwrap_or_else(|problem| page::problem(&app, &problem))
+    made.unwrap_or_else(|problem| refused(&app, &problem))
 }
 
 fn is_form(headers: &HeaderMap) -> Result<(), Problem> {
@@ -272,6 +272,11 @@ fn ask(app: &App, asked: &Asked, visitor: &Visitor, person: &SignedIn) -> Page {
         passed_on: passed_on.into_iter().filter_map(|(name, value)| Some((name.into(), value?))).collect(),
         staying,
     }))
+}
+
+/// Whoever pressed "Sign out" in an app must not go away and believe it.
+fn refused(server: &Server, problem: &Problem) -> Response {
+    page::problem_for(server, problem, "You were not signed out.", page::link("Sign out here", HERE))
 }
 
 fn signed_out(server: &Server) -> Response {
