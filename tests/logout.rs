@@ -4,6 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hearthgate::clock::MINUTE;
 use hearthgate::jose::{Alg, SigningKey};
+use hearthgate::oauth::keys::{KEPT_AFTER, LEAD, Turn};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -92,6 +93,29 @@ async fn an_id_token_that_expired_still_says_whose_session_it_was() {
 }
 
 #[tokio::test]
+async fn a_hint_is_believed_as_long_as_its_key_is_published() {
+    let server = TestApp::start().await;
+    let client = app(&server).await;
+    let (browser, hint) = signed_in(&server, &client, "maria").await;
+    let (other, second) = signed_in(&server, &client, "annika").await;
+    let turned = server.app.clone();
+    let turn = move || turned.keys.make(Alg::RS256, Turn::InTime, turned.now()).unwrap();
+    tokio::task::spawn_blocking(turn).await.unwrap();
+    let pass = async |time: i64| {
+        for _ in 0..time / (10 * MINUTE) {
+            server.advance(10 * MINUTE);
+            assert!(is_signed_in(&other).await);
+        }
+    };
+    pass(LEAD).await;
+    let ask = |hint| logout(&[("id_token_hint", hint), ("post_logout_redirect_uri", BACK)]);
+    assert_eq!(browser.get(&ask(&hint)).await.location(), BACK, "its key signs no more, but is published");
+    pass(KEPT_AFTER + 10 * MINUTE).await;
+    assert_page(&other.get(&ask(&second)).await, 400, "not signed by this server", "long after");
+    assert!(is_signed_in(&other).await);
+}
+
+#[tokio::test]
 async fn nobody_is_sent_after_signing_out_where_the_app_did_not_register() {
     let server = TestApp::start().await;
     let (client, other) = (app(&server).await, server.register(json!({})).await);
@@ -143,7 +167,7 @@ async fn a_hint_that_is_no_id_token_of_this_server_signs_nobody_out() {
     let parts: Vec<&str> = hint.split('.').collect();
     let (foreign, _) = SigningKey::generate(Alg::ES256).unwrap();
     let (foreign_rsa, _) = SigningKey::generate(Alg::RS256).unwrap();
-    let ours = server.app.keys.signing(Alg::RS256).unwrap();
+    let ours = server.app.keys.signing(Alg::RS256, server.app.now()).await.unwrap();
     let with = |name: &str, value: Value| {
         let mut claims = said.clone();
         claims[name] = value;
@@ -226,7 +250,7 @@ async fn a_hint_of_another_person_or_another_session_asks_first() {
     let (browser, _) = signed_in(&server, &client, "maria").await;
     let (_, annikas) = signed_in(&server, &client, "annika").await;
     let (_, elsewhere) = signed_in(&server, &client, "maria").await;
-    let ours = server.app.keys.signing(Alg::RS256).unwrap();
+    let ours = server.app.keys.signing(Alg::RS256, server.app.now()).await.unwrap();
     let mut no_session = claims(&json!(elsewhere));
     no_session.as_object_mut().unwrap().remove("sid");
     let no_session = ours.sign("JWT", &no_session).unwrap();

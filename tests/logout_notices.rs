@@ -307,10 +307,12 @@ async fn an_app_that_hangs_holds_up_neither_the_person_nor_other_apps() {
     }
     let began = Instant::now();
     sign_out(&browser).await;
-    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     hangs.heard(1).await;
     answers.heard(1).await;
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    // The call that hangs is given up after 5 seconds.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    a_moment().await;
     assert_eq!(kept(&server).0, 1, "it is tried again later");
 }
 

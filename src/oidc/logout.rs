@@ -36,7 +36,7 @@ type Page = Result<Response, Problem>;
 pub async fn get(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
     let made: Page = async {
         let params = Params::parse(query.unwrap_or_default().as_bytes())?;
-        let asked = Asked::read(&app, &params)?;
+        let asked = Asked::read(&app, &params).await?;
         let visitor = Visitor::from_headers(&app, &headers).await?;
         let answer = leave_or_ask(&app, &asked, &visitor).await?;
         Ok(visitor.remember(&app, answer))
@@ -51,7 +51,7 @@ pub async fn post(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Re
     let made: Page = async {
         is_form(&headers)?;
         let params = Params::parse(&body)?;
-        let asked = Asked::read(&app, &params)?;
+        let asked = Asked::read(&app, &params).await?;
         let visitor = Visitor::from_headers(&app, &headers).await?;
         match &visitor.signed_in {
             Some(person) if params.all("decision").next().is_some() => {
@@ -90,8 +90,11 @@ struct Asked {
 }
 
 impl Asked {
-    fn read(server: &Server, params: &Params) -> Result<Asked, Problem> {
-        let hint = params.one("id_token_hint")?.map(|text| Hint::verified(server, text)).transpose()?;
+    async fn read(server: &Server, params: &Params) -> Result<Asked, Problem> {
+        let hint = match params.one("id_token_hint")? {
+            Some(text) => Some(Hint::verified(server, text).await?),
+            None => None,
+        };
         let client_id = params.one("client_id")?;
         if let (Some(hint), Some(id)) = (&hint, client_id)
             && hint.client != id
@@ -168,14 +171,14 @@ struct Hint {
 }
 
 impl Hint {
-    fn verified(server: &Server, text: &str) -> Result<Hint, Problem> {
+    async fn verified(server: &Server, text: &str) -> Result<Hint, Problem> {
         let wrong = |words: &str| {
             let received = format!("a text of {} characters", text.len());
             let words = format!("`id_token_hint` {words}; send an id_token as this server issued it");
             invalid_request(words).at("id_token_hint").not_one_of(&received, &[])
         };
         let jws = Jws::parse(text).map_err(wrong)?;
-        if !is_signed_by_us(server, &jws) {
+        if !is_signed_by_us(server, &jws).await? {
             return Err(wrong("is not signed by this server"));
         }
         // Logout tokens are signed with the same keys.
@@ -193,10 +196,12 @@ impl Hint {
     }
 }
 
-/// Whether one of our keys made the signature: those in use, and those that are still published.
-fn is_signed_by_us(server: &Server, jws: &Jws<'_>) -> bool {
-    let keys = server.keys.jwks()["keys"].as_array().map(Vec::as_slice).unwrap_or_default();
-    keys.iter().filter_map(|jwk| PublicKey::from_jwk(jwk).ok()).any(|key| jws.is_signed_by(&key))
+/// Whether one of our published keys made the signature: one that signs now, or one that did until lately.
+async fn is_signed_by_us(server: &Server, jws: &Jws<'_>) -> Result<bool, Problem> {
+    let failed = |e| Problem::new(Code::ServerError, "this server’s keys cannot be read now").because(e);
+    let set = server.keys.jwks(server.now()).await.map_err(failed)?;
+    let keys = set["keys"].as_array().into_iter().flatten();
+    Ok(keys.filter_map(|jwk| PublicKey::from_jwk(jwk).ok()).any(|key| jws.is_signed_by(&key)))
 }
 
 async fn leave_or_ask(app: &App, asked: &Asked, visitor: &Visitor) -> Page {

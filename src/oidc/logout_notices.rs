@@ -16,6 +16,7 @@ use crate::jose::Alg;
 use crate::oauth::client::Client;
 use crate::oauth::client_metadata::Metadata;
 use crate::oauth::grant::Grant;
+use crate::oauth::keys::KeyError;
 use crate::params;
 use crate::smart::scope::Meaning;
 use crate::store::db::{DbError, Tx, Verdict};
@@ -180,8 +181,9 @@ async fn try_to_tell(app: &Server, notice: &Notice) -> Outcome {
     let Some(address) = &metadata.backchannel_logout_uri else {
         return Outcome::Hopeless("the app no longer has an address to be told at");
     };
-    let Some(token) = signed(app, &metadata, &notice.claims(app, app.now())) else {
-        return Outcome::Failed("the logout token could not be signed".into());
+    let token = match signed(app, &metadata, notice, app.now()).await {
+        Ok(token) => token,
+        Err(e) => return Outcome::Failed(format!("the logout token could not be signed: {e}")),
     };
     match app.fetcher.post_form(address, &[("logout_token", &token)]).await {
         // 200 by the specification; some frameworks answer 204 where they have nothing to say.
@@ -192,7 +194,7 @@ async fn try_to_tell(app: &Server, notice: &Notice) -> Outcome {
 }
 
 /// Signed as the app's id_tokens are.
-fn signed(server: &Server, metadata: &Metadata, claims: &Value) -> Option<String> {
+async fn signed(app: &Server, metadata: &Metadata, notice: &Notice, now: Millis) -> Result<String, KeyError> {
     let alg = Alg::from_name(&metadata.id_token_signed_response_alg).unwrap_or(Alg::RS256);
-    server.keys.signing(alg)?.sign("logout+jwt", claims).ok()
+    Ok(app.keys.signing(alg, now).await?.sign("logout+jwt", &notice.claims(app, now))?)
 }
