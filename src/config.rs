@@ -76,6 +76,9 @@ pub struct Policy {
     pub no_pkce_apps: bool,
     /// Programs may launch apps as an EHR does: `/sandbox/launches`.
     pub launch_simulator: bool,
+    /// How surely a sign-in says who somebody is: `acr` of OpenID Connect Core 2. "0" is its word for what meets
+    /// not even the lowest level of assurance, and a word that everybody shares proves nothing.
+    pub acr: Option<&'static str>,
     /// The shortest life an app's access tokens may be given.
     pub shortest_token_life: Millis,
 }
@@ -92,6 +95,7 @@ impl From<Mode> for Policy {
             approves_all: sandbox,
             no_pkce_apps: sandbox,
             launch_simulator: sandbox,
+            acr: sandbox.then_some("0"),
             shortest_token_life: if sandbox { SECOND } else { MINUTE },
         }
     }

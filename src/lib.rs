@@ -27,6 +27,8 @@ pub mod oauth {
     pub mod client_keys; // noun: the public keys that apps sign with
     pub mod client_metadata; // pure: what is known of an app by its registration
     pub mod code; // noun: codes: once, bound, short
+    pub mod consent; // noun: what a person need not be asked again
+    pub mod exempt; // pure: which requests may go without PKCE
     pub mod grant; // noun: what was granted: the thing that is revoked
     pub mod introspect; // endpoint: /oauth/introspect
     pub mod keys; // noun: signing keys

@@ -52,7 +52,10 @@ const ROWS: [Row; 78] = [
     row(8, "loopback ports", &["only_a_native_app_may_change_the_port_of_a_loopback_address"]),
     row(9, "repeated parameters", &["a_repeated_parameter_is_refused_by_its_name"]),
     row(10, "response types", &["only_the_code_flow_is_served"]),
-    row(11, "no PKCE", &["no_app_goes_without_pkce"]),
+    row(11, "no PKCE", &["no_app_goes_without_pkce",
+        "the_exemption_from_pkce_ends_with_any_word_that_is_not_about_who_somebody_is",
+        "an_app_that_is_not_registered_for_it_or_proves_nothing_needs_pkce",
+        "pkce_that_an_exempt_app_sends_is_enforced_all_the_same"]),
     row(12, "PKCE method", &["pkce_is_s256_and_nothing_else"]),
     row(13, "form of the challenge", &["a_challenge_is_43_base64url_characters"]),
     row(14, "state", &["a_state_is_needed_and_echoed_byte_for_byte_up_to_its_limit"]),
@@ -65,13 +68,16 @@ const ROWS: [Row; 78] = [
     row(17, "endless scope", &["a_scope_no_app_would_send_is_refused_before_it_is_read"]),
     row(18, "odd scopes", &["a_scope_that_is_not_understood_is_left_out_and_never_widened"]),
     row(19, "system scopes", &["a_person_cannot_grant_system_scopes"]),
-    row(20, "prompt=none", &["prompt_none_shows_no_page_and_grants_nothing"]),
-    row(21, "max_age", &["max_age_0_asks_for_the_password_again"]),
+    row(20, "prompt=none", &["prompt_none_shows_no_page_and_grants_nothing",
+        "who_once_told_a_confidential_app_who_they_are_is_not_asked_again",
+        "another_patient_is_chosen_and_asked_about_again"]),
+    row(21, "max_age", &["max_age_0_asks_for_the_password_again",
+        "an_apps_default_max_age_counts_where_a_request_says_nothing"]),
     row(22, "request objects", &["request_objects_are_refused_and_never_fetched"])
         .but("no pushed requests, so that none can be another app's or used twice"),
     row(23, "form tokens", &["a_form_without_this_browsers_own_token_is_refused",
         "a_page_shown_to_one_person_is_no_consent_of_the_next"]),
-    row(24, "edited consent form", &["a_consent_form_cannot_be_edited",
+    row(24, "edited consent form", &["a_consent_form_cannot_be_edited", "a_public_app_is_never_remembered_and_never_offers_to_be",
         "an_old_consent_page_is_no_consent_for_another_patient"]),
     row(25, "clickjacking", &["no_page_can_be_framed"]).but("no launcher, which alone may frame"),
     row(26, "other spellings of a path", &["an_address_written_in_another_way_is_another_address"]),
@@ -169,11 +175,12 @@ const SOURCES: [&str; 10] = [
 ];
 
 /// Tests elsewhere that a row may name too.
-const BESIDE: [&str; 5] = [
+const BESIDE: [&str; 6] = [
     include_str!("apps.rs"),
     include_str!("ehr_launch.rs"),
     include_str!("launch.rs"),
     include_str!("logout.rs"),
+    include_str!("sign_in.rs"),
     include_str!("tokens.rs"),
 ];
 

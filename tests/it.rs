@@ -25,5 +25,7 @@ mod scan;
 mod search;
 mod search_answers;
 mod search_ranges;
+mod sign_in;
+mod smart_1;
 mod tokens;
 mod traps;

@@ -423,6 +423,9 @@ impl<'a> Launch<'a> {
     /// Answers the consent page in a browser where somebody may be signed in already.
     pub async fn decide_in(&self, browser: &Browser<'_>, decision: &str) -> Answer {
         let (path, page) = self.to_consent(browser).await;
+        if decision == "allow" && page.location().starts_with(&self.client.redirect) {
+            return page; // not asked again
+        }
         assert!(page.text.contains("name=\"decision\""), "not the consent page: {}", page.text);
         let csrf = page.hidden("csrf").expect("a form token");
         let (ticked, _) = page.boxes("scope");

@@ -16,9 +16,11 @@ use std::borrow::Cow;
 
 use super::checks;
 use super::client::Client;
+use super::consent as memory;
+use super::exempt::{self, Exempt};
 use super::params::Params;
 use super::request::{Asked, Prompt, Request};
-use super::step::{self, Present, Step};
+use super::step::{Context, Step};
 use crate::app::{App, Server};
 use crate::error::{Code, Problem, invalid_request};
 use crate::events::{Event, Kind};
@@ -26,7 +28,7 @@ use crate::smart::launch::{self, Launch, Launched};
 use crate::store::db::Verdict;
 use crate::web::answer::{error_redirect, see_other};
 use crate::web::browser::Visitor;
-use crate::web::page;
+use crate::web::{consent, page, steps};
 
 /// A refusal, and whether the app may be told.
 enum Refusal {
@@ -81,12 +83,17 @@ async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Re
     }
     let visitor = Visitor::from_headers(app, headers).await.map_err(back)?;
     let request = Request::new(&client.id, asked.clone(), app.chance.id(), app.now(), &app.chance);
-    if asked.prompt.contains(&Prompt::None) {
-        return Err(back(without_a_page(&request, &visitor)));
-    }
-    let id = request.id.clone();
-    let kept = app.store.write(move |tx| request.insert(tx).map(|()| Verdict::Commit(()))).await;
+    let silent = asked.prompt.contains(&Prompt::None);
+    let agreed =
+        if silent { Some(without_a_page(app, &request, &client, &visitor).map_err(back)?) } else { None };
+    let (id, kept) = (request.id.clone(), request.clone());
+    let kept = app.store.write(move |tx| kept.insert(tx).map(|()| Verdict::Commit(()))).await;
     kept.map_err(|e| back(e.into()))?;
+    if let Some(context) = agreed {
+        let person = visitor.signed_in.as_ref().ok_or_else(|| back(nobody()))?;
+        let code = consent::allow_silently(app, person, &client, &request, context).await.map_err(back)?;
+        return code.ok_or_else(|| back(nobody()));
+    }
     Ok(app.url(&format!("/oauth/authorize/{id}")))
 }
 
@@ -102,31 +109,35 @@ async fn launched(app: &App, client: &Client, asked: &Asked, handle: &str) -> Re
     Err(problem)
 }
 
-/// `prompt=none` (OpenID Connect Core 3.1.2.6). A launch always asks for consent here, so that even a
-/// signed-in person has a page to see.
-fn without_a_page(request: &Request, visitor: &Visitor) -> Problem {
-    let present = visitor.signed_in.as_ref().map(|s| Present {
-        account: &s.account,
-        acts_for: &s.acts_for,
-        signed_in: s.session.signed_in,
-    });
-    let (code, words) = match step::next(request, present) {
-        Step::SignIn => (Code::LoginRequired, "nobody is signed in, and `prompt=none` forbids asking"),
-        Step::SwitchPerson => {
-            (Code::LoginRequired, "somebody else launched the app, and `prompt=none` forbids asking for them")
+fn nobody() -> Problem {
+    Problem::new(Code::LoginRequired, "nobody is signed in, and `prompt=none` forbids asking")
+}
+
+/// `prompt=none` (OpenID Connect Core 3.1.2.6): what the grant would be about, where nobody need be asked.
+fn without_a_page(
+    app: &App,
+    request: &Request,
+    client: &Client,
+    visitor: &Visitor,
+) -> Result<Context, Problem> {
+    let present = visitor.signed_in.as_ref().map(steps::present);
+    let must = |words| Problem::new(Code::InteractionRequired, words);
+    Err(match app.store.read(|tx| memory::next(tx, request, client, present))? {
+        Step::Done(context) => return Ok(context),
+        Step::SignIn => nobody(),
+        Step::SwitchPerson => Problem::new(
+            Code::LoginRequired,
+            "somebody else launched the app, and `prompt=none` forbids asking for them",
+        ),
+        Step::RecordClosed => {
+            Problem::new(Code::AccessDenied, "the person may no longer open this patient's record")
         }
-        Step::RecordClosed => (Code::AccessDenied, "the person may no longer open this patient's record"),
-        Step::ChoosePatient => {
-            (Code::InteractionRequired, "a patient must be chosen, and `prompt=none` forbids asking")
-        }
-        Step::ChooseEncounter { .. } => {
-            (Code::InteractionRequired, "a visit must be chosen, and `prompt=none` forbids asking")
-        }
+        Step::ChoosePatient => must("a patient must be chosen, and `prompt=none` forbids asking"),
+        Step::ChooseEncounter { .. } => must("a visit must be chosen, and `prompt=none` forbids asking"),
         Step::Consent(_) => {
-            (Code::ConsentRequired, "the person must agree, and `prompt=none` forbids asking")
+            Problem::new(Code::ConsentRequired, "the person must agree, and `prompt=none` forbids asking")
         }
-    };
-    Problem::new(code, words)
+    })
 }
 
 /// Runs the protocol machine: it asks for the client, the extensions and the scopes, in this order, and
@@ -156,6 +167,7 @@ fn check(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
     for before in checks::BEFORE_SCOPES {
         before(params, &mut asked).map_err(back)?;
     }
+    asked.max_age = asked.max_age.or(client.metadata.default_max_age);
     let words = checks::scope_words(params).map_err(back)?;
     let machine_request = Narrow { client: &client.id, redirect: &redirect_uri, words: &words, params };
     let mut machine = Authorization::new(&machine_request);
@@ -171,7 +183,10 @@ fn check(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
                 };
                 Input::Bound { request: &machine_request, bound_client }
             }
-            Output::Extend => Input::Extended(pkce(params, &mut asked).map_err(back)?),
+            Output::Extend => {
+                let exempt = exempt::of(&client.metadata, &words, &server.policy);
+                Input::Extended(pkce(params, &exempt, &mut asked).map_err(back)?)
+            }
             Output::Negotiate { bound_client, scope } => {
                 checks::negotiate(&client, &words, params, &mut asked).map_err(back)?;
                 checks::audience(&server.fhir_base(), &server.userinfo(), params, &mut asked)
@@ -262,16 +277,12 @@ fn policy_allows(server: &Server, redirect_uri: &str) -> bool {
     server.policy.http_redirects || super::redirect::is_safe(redirect_uri)
 }
 
-/// PKCE with S256, for every app (RFC 7636 4.3).
-fn pkce(params: &Params, asked: &mut Asked) -> Result<Extensions, Problem> {
+/// PKCE with S256 (RFC 7636 4.3), for every app that is not exempt; where it is sent, for those too.
+fn pkce(params: &Params, exempt: &Exempt, asked: &mut Asked) -> Result<Extensions, Problem> {
     let wrong = |name, words: &'static str| invalid_request(words).at(name);
-    let challenge = params.one("code_challenge")?.ok_or_else(|| {
-        wrong(
-            "code_challenge",
-            "`code_challenge` is missing; SMART requires PKCE: send the base64url SHA-256 of a \
-                                 random code_verifier, and `code_challenge_method=S256`",
-        )
-    })?;
+    let Some(challenge) = params.one("code_challenge")? else {
+        return without_pkce(params, exempt).map(|()| Extensions::new());
+    };
     match params.one("code_challenge_method")? {
         Some("S256") => {}
         None => {
@@ -302,4 +313,26 @@ fn pkce(params: &Params, asked: &mut Asked) -> Result<Extensions, Problem> {
     extensions.set(&rule, encoded.ok_or_else(|| wrong("code_challenge", "`code_challenge` cannot be used"))?);
     asked.challenge = Some(challenge.to_owned());
     Ok(extensions)
+}
+
+/// A request that sends no challenge.
+fn without_pkce(params: &Params, exempt: &Exempt) -> Result<(), Problem> {
+    if let Exempt::No(hint) = exempt {
+        let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
+        return Err(invalid_request(format!(
+            "`code_challenge` is missing; SMART requires PKCE: send the base64url SHA-256 of a random \
+             code_verifier, and `code_challenge_method=S256`{hint}"
+        ))
+        .at("code_challenge"));
+    }
+    if params.one("code_challenge_method")?.is_some() {
+        let words = "`code_challenge_method` is sent, but no `code_challenge`; send both or neither";
+        return Err(invalid_request(words).at("code_challenge"));
+    }
+    if *exempt == Exempt::SignIn && ["aud", "resource"].iter().any(|n| params.all(n).any(|v| !v.is_empty())) {
+        let words = "`aud` asks for a token that opens records, which needs PKCE; leave `aud` out, or send \
+                     `code_challenge` too";
+        return Err(invalid_request(words).at("aud"));
+    }
+    Ok(())
 }

@@ -150,8 +150,9 @@ pub fn negotiate(client: &Client, words: &[&str], params: &Params, asked: &mut A
         .at("scope"));
     }
     asked.scope = scope::join(&kept);
-    let identity_only = kept.iter().all(Scope::is_identity);
-    if asked.state.is_none() && !identity_only {
+    // Without `state` it is PKCE alone that ties the answer to the app's own request.
+    let bound = kept.iter().all(Scope::is_identity) && asked.challenge.is_some();
+    if asked.state.is_none() && !bound {
         return Err(invalid_request(
             "`state` is missing; send a random one, and compare it when it comes back",
         )

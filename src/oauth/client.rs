@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::client_metadata::Metadata;
+use super::consent;
 use crate::clock::{Chance, Millis};
 use crate::crypto::{Hashed, Secret};
 use crate::events::{Event, Kind};
@@ -93,6 +94,9 @@ impl Client {
     /// Replaces the whole metadata; it holds at the next launch, and for every token at the next call.
     pub fn replace(tx: &Tx<'_>, id: &str, metadata: &Metadata) -> Result<(), DbError> {
         let text = json!(metadata).to_string();
+        if let Some(before) = Client::find(tx, id)? {
+            consent::app_changed(tx, id, &before.metadata, metadata)?;
+        }
         tx.execute("UPDATE clients SET metadata = $2 WHERE id = $1", params![id, text])?;
         keep_origins(tx, id, metadata)
     }

@@ -17,6 +17,7 @@ use crate::error::{Code, Problem, forbidden, not_found};
 use crate::events::{Event, Kind};
 use crate::identity::account::Account;
 use crate::oauth::client::Client;
+use crate::oauth::consent as memory;
 use crate::oauth::params::Params;
 use crate::oauth::request::Request;
 use crate::oauth::step::{self, Present, Step};
@@ -136,7 +137,7 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
         Visit::Over(answer) => return Ok(answer),
     };
     let Launch { request, client, visitor, launcher } = launch.as_ref();
-    let next = step::next(request, visitor.signed_in.as_ref().map(present));
+    let next = next_step(app, request, client, visitor)?;
     let action = format!("/oauth/authorize/{}", request.id);
     let sign_in_page = || login::show(app, visitor, &sign_in_place(&action, &launch), "", None);
     let answer = match (&visitor.signed_in, next) {
@@ -161,8 +162,18 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
         (Some(person), Step::Consent(context)) => {
             consent::show(app, visitor, person, client, request, &context)?
         }
+        (Some(person), Step::Done(context)) => {
+            let issued = consent::allow_silently(app, person, client, request, context).await?;
+            see_other(&issued.unwrap_or(action))
+        }
     };
     Ok(visitor.remember(app, answer))
+}
+
+/// What whoever is at the browser must do next.
+fn next_step(app: &App, request: &Request, client: &Client, visitor: &Visitor) -> Result<Step, Problem> {
+    let present = visitor.signed_in.as_ref().map(present);
+    Ok(app.store.read(|tx| memory::next(tx, request, client, present))?)
 }
 
 /// The sign-in page of a request.
@@ -191,6 +202,7 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
         Visit::Over(answer) => return Ok(answer),
     };
     let Launch { request, client, visitor, .. } = launch.as_ref();
+    // What is remembered plays no part here: a form that was posted is the newer decision.
     let next = step::next(request, visitor.signed_in.as_ref().map(present));
     let csrf = form.one("csrf")?;
     let saw_consent = matches!(&next, Step::Consent(context)

@@ -220,7 +220,12 @@ pub struct Consent {
     pub lasts: String,
     pub groups: Vec<ScopeGroup>,
     pub left_out: Vec<LeftOut>,
+    /// The developer's own pages about the app.
+    pub links: Vec<Link>,
+    /// A box "do not ask again".
     pub may_remember: bool,
+    /// Not asked again by itself.
+    pub remembers: bool,
 }
 
 /// The record in question; `own` where it is the signed-in person's.
@@ -506,9 +511,12 @@ pub struct Account {
 pub struct Connected {
     pub app: App,
     pub records: Vec<String>,
+    /// What it holds now; empty where all of that ran out.
     pub may: Vec<String>,
+    /// What it need not ask for again; may be empty.
+    pub unasked: Vec<String>,
     pub since: String,
-    pub last_used: String,
+    pub last_used: Option<String>,
     pub until: String,
     pub disconnect: String,
 }
