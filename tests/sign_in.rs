@@ -424,6 +424,32 @@ async fn another_patient_is_chosen_and_asked_about_again() {
 }
 
 #[tokio::test]
+async fn an_ehr_launch_that_was_ticked_goes_on_by_itself_for_that_patient_and_no_other() {
+    let server = TestApp::start().await;
+    let client = server.register(json!({"token_endpoint_auth_method": "client_secret_basic"})).await;
+    let browser = server.browser();
+    let opened = |patient: &'static str| {
+        let body = json!({"client_id": client.id, "person": "ruth", "patient": patient});
+        let request = server.request(Method::POST, "/sandbox/launches").json(&body);
+        let launch = server.launch(&client).scope("openid launch patient/*.rs").by("ruth");
+        async move {
+            let handle = Answer::to(request).await.json()["launch"].as_str().expect("a handle").to_owned();
+            launch.with("launch", &handle)
+        }
+    };
+    allows(&opened("patient-maria").await, &browser, true).await;
+    let again = opened("patient-maria").await;
+    let code = silently(&again, &browser).await["code"].clone();
+    assert_eq!(server.exchange(&client, &code).await.json()["patient"], "patient-maria");
+    assert_eq!(silently(&again, &browser).await["error"], "invalid_request", "its handle is used up");
+    assert!(!is_asked(&opened("patient-maria").await, &browser).await);
+    assert!(is_asked(&opened("patient-kofi").await, &browser).await, "another record is open");
+    let unopened = server.launch(&client).scope("openid launch/patient patient/*.rs").by("ruth");
+    let (_, page) = unopened.open(&browser).await;
+    assert!(!page.boxes("patient").1.is_empty(), "without a record open she chooses");
+}
+
+#[tokio::test]
 async fn disconnecting_saying_no_and_a_changed_app_are_forgotten_consents() {
     let server = TestApp::start().await;
     let client = relying_party(&server, json!({})).await;

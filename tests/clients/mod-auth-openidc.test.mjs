@@ -38,6 +38,7 @@ async function startApache() {
     redirect_uris: [`${origin}/guarded/back`],
     token_endpoint_auth_method: "client_secret_post",
     sign_in_only: true,
+    post_logout_redirect_uris: [`${origin}/out.html`],
   });
   const load = (name) => `LoadModule ${name}_module ${modules}/mod_${name}.so`;
   const shown = ["OIDC_CLAIM_sub", "OIDC_CLAIM_fhirUser", "OIDC_CLAIM_email", "OIDC_CLAIM_iss", "OIDC_CLAIM_nonce"];
@@ -138,10 +139,14 @@ test("Apache signs a person in without PKCE, shows who it is, and signs them out
   assert.ok(claims.OIDC_CLAIM_sub.length >= 20 && claims.OIDC_CLAIM_sub !== "(none)", claims.OIDC_CLAIM_sub);
 
   const out = await go(`${origin}/guarded/back?logout=${encodeURIComponent(`${origin}/out.html`)}`);
-  assert.equal(out.status, 302);
-  // Signed out at Apache, but still signed in at the server, which need not ask her again.
-  const silent = await decideByForms(await begin(), "nobody", "none", atServer);
-  assert.equal((await finish(silent)).OIDC_CLAIM_sub, claims.OIDC_CLAIM_sub);
+  assert.ok(out.location.startsWith(`${server.issuer}/oauth/logout?`), out.location);
+  assert.equal(await decideByForms(out.location, "", "", atServer), `${origin}/out.html`);
+  assert.equal((await go(`${origin}/guarded.shtml`)).status, 302, "signed out at Apache");
+
+  // She signs in again, and is not asked again; then she need not even sign in.
+  const again = await finish(await decideByForms(await begin(), "maria", "not asked", atServer));
+  const silent = await finish(await decideByForms(await begin(), "nobody", "not asked", atServer));
+  assert.deepEqual([again.OIDC_CLAIM_sub, silent.OIDC_CLAIM_sub], [claims.OIDC_CLAIM_sub, claims.OIDC_CLAIM_sub]);
 
   const { location } = await browser()(`${origin}/guarded.shtml`);
   assert.match(await decideByForms(location, "amara", "deny"), /error=access_denied/);
