@@ -121,9 +121,10 @@ const ROWS: [Row; 78] = [
     later(62, "logout by an app", "no logout endpoint"),
     row(63, "registration", &["no_redirects_and_a_thousand_redirects_are_refused",
         "a_logo_or_launch_address_that_is_no_web_address_is_refused",
+        "keys_that_are_private_or_shared_cannot_be_registered",
         "what_is_registered_is_said_and_nothing_else_is"])
-        .but("no jwks, no client_credentials; production takes no registrations yet"),
-    later(64, "registration access tokens", "no door to manage a registration"),
+        .but("not in production yet"),
+    row(64, "registration access tokens", &["a_registration_access_token_manages_its_own_app_and_no_other"]),
     row(65, "other patients", &["another_patients_records_are_not_there", "no_search_finds_another_patients_records",
         "a_list_of_ids_gives_only_ones_own", "query_and_form_of_a_posted_search_hold_together",
         "a_record_that_only_seems_to_be_about_a_patient_is_not_theirs",

@@ -2,6 +2,7 @@
 
 mod kit;
 
+mod app_secrets;
 mod apps;
 mod attacks;
 mod house;
@@ -12,6 +13,7 @@ mod leak_matrix;
 mod leak_rule;
 mod reach;
 mod records;
+mod registration;
 mod relying_party;
 mod restart;
 mod scan;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::views::{self, Choice, ResourceRow, ScopeBox, Shell};
 use crate::config::Policy;
 use crate::jose::Alg;
-use crate::oauth::client_metadata::{AuthMethod, GrantType, Metadata};
+use crate::oauth::client_metadata::{Approved, AuthMethod, GrantType, Metadata};
 use crate::oauth::params::Params;
 use crate::oauth::registration::{self, FieldError};
 use crate::smart::scope::fixed_words;
@@ -100,13 +100,13 @@ impl Fields {
     }
 
     /// The metadata, checked as for any registration, and by what only a form demands.
-    pub fn check(&self, policy: &Policy) -> Result<Metadata, Vec<FieldError>> {
+    pub fn check(&self, policy: &Policy, approved: Approved) -> Result<Metadata, Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut wrong = |field, words: &str| errors.push(FieldError { field, words: words.to_owned() });
         if self.text("client_name").trim().is_empty() {
             wrong("client_name", "give the app a name; people see it when the app asks for access");
         }
-        match registration::check(&self.metadata(), policy) {
+        match registration::check(&self.metadata(), policy, approved) {
             Ok(metadata) if errors.is_empty() => Ok(metadata),
             Ok(_) => Err(errors),
             Err(more) => Err(errors.into_iter().chain(more).collect()),

@@ -7,7 +7,10 @@ use axum::response::{IntoResponse, Response};
 use super::answer;
 use super::views::{self, Fact, Link, Message, Shell, Tone};
 use crate::app::Server;
+use crate::clock::Millis;
 use crate::error::{Code, Problem};
+use crate::fhir::demographics::date_in_words;
+use crate::fhir::resource::instant;
 
 /// Nothing is loaded from outside but an app's own logo, and nobody may frame a page. There is no
 /// `form-action`: browsers apply it to the redirects after a form too, and these lead to any app.
@@ -112,6 +115,12 @@ pub fn notice(server: &Server, status: StatusCode, title: &str, lead: &str, link
 
 fn fact(name: &str, value: &str) -> Fact {
     Fact { name: name.into(), values: vec![value.into()], code: true }
+}
+
+/// A moment in words: "on 1 November 2026 at 12:00 UTC".
+pub fn moment(at: Millis) -> String {
+    let text = instant(at);
+    format!("on {} at {} UTC", date_in_words(&text), text.get(11..16).unwrap_or_default())
 }
 
 /// Public words as a sentence of their own: a capital letter (unless a parameter's name begins it), a full stop.

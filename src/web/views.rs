@@ -414,9 +414,17 @@ pub struct AppDetail {
     pub launch: Option<Launch>,
     pub facts: Vec<Fact>,
     pub edit: String,
-    /// Where a new secret is made, for an app that has one.
-    pub new_secret: Option<String>,
+    pub secrets: Option<Secrets>,
     pub delete: String,
+}
+
+/// The secrets of an app that work, the newest first, and what can be done with them.
+#[derive(Clone)]
+pub struct Secrets {
+    pub made: Vec<Fact>,
+    pub new: String,
+    /// Where the former one is ended, if there are two.
+    pub end: Option<String>,
 }
 
 /// "SMART 1.0, no PKCE", and what that means.
@@ -449,6 +457,10 @@ pub struct Confirm {
     pub title: String,
     pub lead: String,
     pub consequences: Vec<String>,
+    /// A field that goes with the answer: its name and value.
+    pub hidden: Option<(String, String)>,
+    /// The way back: "Keep it".
+    pub keep: String,
     pub button: String,
 }
 
