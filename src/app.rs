@@ -7,6 +7,7 @@ use crate::config::Policy;
 use crate::crypto::Mac;
 use crate::events;
 use crate::identity::session::Csrf;
+use crate::limits::Limits;
 use crate::oauth::keys::Keys;
 use crate::store::db::Store;
 
@@ -27,6 +28,8 @@ pub struct Server {
     pub chance: Chance,
     /// What tokens are signed with.
     pub keys: Keys,
+    /// Who came too often.
+    pub limits: Limits,
     /// Form tokens.
     pub csrf: Csrf,
     /// What ties the pages of a search to its grant.

@@ -13,6 +13,7 @@ pub mod crypto; // ground: secrets and hashes, sealing
 pub mod error; // ground: what went wrong, as plain data
 pub mod events; // noun: who did what through which app to which record, and why
 pub mod jose; // ground: signatures: keys, and what is signed with them
+pub mod limits; // noun: how often one address may try what costs something
 pub mod server; // server: from settings to a running server, and one table of all addresses
 
 /// The authorization server: OAuth 2.0 as SMART App Launch profiles it.

@@ -84,7 +84,8 @@ async fn run(config: Config) -> Result<(), Failure> {
     let app = assemble(&config, bound)?;
     let flushing = tokio::spawn(server::keep_house(app.clone()));
     announce(&config, &app)?;
-    axum::serve(listener, server::routes(app.clone())).with_graceful_shutdown(asked_to_stop()).await?;
+    let service = server::routes(app.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(asked_to_stop()).await?;
     flushing.abort();
     app.reads.flush(&app.store).await?;
     Ok(())

@@ -14,6 +14,7 @@ use crate::crypto::{CryptoError, Mac, MasterKey};
 use crate::events;
 use crate::fhir::{api, index, resource};
 use crate::identity::session::{Csrf, Session};
+use crate::limits::Limits;
 use crate::oauth::code::Code;
 use crate::oauth::keys::{KeyError, Keys};
 use crate::oauth::request::Request;
@@ -101,6 +102,7 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
         cursors: Mac::new(&master, "cursor"),
         successors: Mac::new(&master, "refresh successor"),
         reads: events::Queue::default(),
+        limits: Limits::new(policy.spares_loopback, &clock, &chance),
         issuer,
         policy,
         store,

@@ -136,7 +136,7 @@ const ROWS: [Row; 78] = [
     later(68, "writes", "no FHIR writes"),
     later(69, "upstream proxy", "no upstream"),
     row(70, "depth", &["endless_and_deep_searches_are_refused"]).but("no FHIR writes, which alone take deep resources"),
-    later(71, "lockout", "no rate limits, and the sandbox's shared word cannot be guessed at"),
+    later(71, "lockout", "no passwords of people's own; `limits.rs` slows guessing by address, and no account is locked"),
     later(72, "TOTP", "no second factor"),
     row(73, "sessions", &["the_session_is_new_at_each_sign_in_and_the_old_one_is_dead",
         "another_persons_refresh_token_never_turns_into_ones_own"]),

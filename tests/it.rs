@@ -11,6 +11,7 @@ mod launch;
 mod leak_doors;
 mod leak_matrix;
 mod leak_rule;
+mod limits;
 mod reach;
 mod records;
 mod registration;

@@ -14,18 +14,21 @@ use super::management::{self, Admission, Manager};
 use super::registration;
 use crate::app::{App, Server};
 use crate::error::{Code, Problem, invalid_client_metadata, invalid_token};
+use crate::limits::Door;
 use crate::web::answer;
 use crate::web::bearer::{self, Refused};
+use crate::web::browser::Caller;
 use crate::web::cors;
 
 /// A new app.
 pub async fn post(
     State(app): State<App>,
+    caller: Caller,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match register(&app, query.as_deref(), &headers, &body).await {
+    match register(&app, caller, query.as_deref(), &headers, &body).await {
         Ok(body) => answer::private_json(StatusCode::CREATED, &Value::Object(body)),
         Err(refused) => refused.answer(answer::oauth),
     }
@@ -33,6 +36,7 @@ pub async fn post(
 
 async fn register(
     app: &App,
+    caller: Caller,
     query: Option<&str>,
     headers: &HeaderMap,
     body: &Bytes,
@@ -42,6 +46,9 @@ async fn register(
     let sent = metadata(headers, body)?;
     let metadata =
         registration::check(&sent, &app.policy, approved).map_err(|e| registration::problem(&e))?;
+    if admission.invitation.is_none() {
+        app.limits.admit(Door::Registration, caller.0, "")?;
+    }
     let registered = management::register(&app.store, metadata, admission, app.now(), &app.chance).await?;
     let at = client_uri(app, &registered.client.id);
     Ok(registered.client.registration(&at, &registered.manage.reveal(), registered.secret))

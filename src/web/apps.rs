@@ -10,12 +10,13 @@ use axum::response::Response;
 use super::answer::see_other;
 use super::app_form::Fields;
 use super::app_page::{self, Fresh};
-use super::browser::{self, Visitor};
+use super::browser::{self, Caller, Visitor};
 use super::page;
 use super::views::{self, Confirm};
 use crate::app::App;
 use crate::crypto::Secret;
 use crate::error::{Problem, forbidden, not_found};
+use crate::limits::Door;
 use crate::oauth::client::Client;
 use crate::oauth::client_metadata::Approved;
 use crate::oauth::management::{self, Admission, Manager};
@@ -60,7 +61,7 @@ pub async fn new(State(app): State<App>, headers: HeaderMap) -> Response {
 }
 
 /// `POST P/apps/new`: registers the app; its secret and its management link are shown this once.
-pub async fn register(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn register(State(app): State<App>, caller: Caller, headers: HeaderMap, body: Bytes) -> Response {
     let made: Page = async {
         open_to_registration(&app)?;
         let (visitor, form) = posted(&app, &headers, &body, "/apps/new").await?;
@@ -69,6 +70,7 @@ pub async fn register(State(app): State<App>, headers: HeaderMap, body: Bytes) -
             Ok(metadata) => metadata,
             Err(errors) => return Ok(form_page(&app, &visitor, &fields, None, &errors)),
         };
+        app.limits.admit(Door::Registration, caller.0, "")?;
         let admission = Admission { invitation: None, browser: Some(visitor.hash()) };
         let registered =
             management::register(&app.store, metadata, admission, app.now(), &app.chance).await?;

@@ -71,6 +71,7 @@ pub fn problem(server: &Server, problem: &Problem) -> Response {
         Code::TemporarilyUnavailable | Code::ServerError => "This did not work",
         Code::NotFound => "There is nothing here",
         Code::Gone => "This page’s time is over",
+        Code::SlowDown => "Too often in a short time",
         Code::Forbidden => "This page does not belong to this browser",
         _ => "This request cannot be answered",
     };
@@ -95,7 +96,7 @@ pub fn problem(server: &Server, problem: &Problem) -> Response {
         problem: detail,
         facts: vec![fact("Error", problem.code.as_str())],
     };
-    render_with(answer::status(problem), &message)
+    answer::with_wait(problem, render_with(answer::status(problem), &message))
 }
 
 /// A page that only says something, with a way on.
