@@ -1,4 +1,4 @@
-//! The command line: `serve` (also with no command at all) and `import`.
+//! The command line: `serve` (also with no command at all), `import` and `app`.
 
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -13,6 +13,11 @@ use hearthgate::fhir::import::{self, Counts};
 use hearthgate::server::{self, Parts};
 use hearthgate::store::db::{DbError, Store};
 use indicatif::{ProgressBar, ProgressStyle};
+
+/// What else can be done from the command line.
+mod command {
+    pub mod app;
+}
 
 /// A SMART on FHIR authorization server and the FHIR R4 endpoint it guards
 #[derive(Parser)]
@@ -37,6 +42,8 @@ enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Invite, list and delete apps
+    App(command::app::App),
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -53,6 +60,7 @@ fn main() -> ExitCode {
         None => serve(line.serve),
         Some(Command::Serve(settings)) => serve(settings),
         Some(Command::Import { database, files }) => import_files(&database, &files),
+        Some(Command::App(command)) => command::app::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -122,8 +122,8 @@ const ROWS: [Row; 78] = [
     row(63, "registration", &["no_redirects_and_a_thousand_redirects_are_refused",
         "a_logo_or_launch_address_that_is_no_web_address_is_refused",
         "keys_that_are_private_or_shared_cannot_be_registered",
-        "what_is_registered_is_said_and_nothing_else_is"])
-        .but("not in production yet"),
+        "what_is_registered_is_said_and_nothing_else_is",
+        "an_invitation_is_good_for_so_many_apps_and_so_long"]),
     row(64, "registration access tokens", &["a_registration_access_token_manages_its_own_app_and_no_other"]),
     row(65, "other patients", &["another_patients_records_are_not_there", "no_search_finds_another_patients_records",
         "a_list_of_ids_gives_only_ones_own", "query_and_form_of_a_posted_search_hold_together",
@@ -160,7 +160,12 @@ const SOURCES: [&str; 9] = [
 ];
 
 /// Tests elsewhere that a row may name too.
-const BESIDE: [&str; 3] = [include_str!("apps.rs"), include_str!("launch.rs"), include_str!("tokens.rs")];
+const BESIDE: [&str; 4] = [
+    include_str!("apps.rs"),
+    include_str!("invitations.rs"),
+    include_str!("launch.rs"),
+    include_str!("tokens.rs"),
+];
 
 #[test]
 fn every_row_of_the_list_has_its_tests_or_the_reason_why_not() {

@@ -7,6 +7,7 @@ mod apps;
 mod attacks;
 mod house;
 mod import;
+mod invitations;
 mod launch;
 mod leak_doors;
 mod leak_matrix;
