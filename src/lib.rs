@@ -102,6 +102,7 @@ pub mod web {
     pub mod app_form; // page: the form an app is registered and changed by
     pub mod app_page; // page: one app, as its developer sees it
     pub mod app_secrets; // page: an app's secrets, renewed and ended
+    pub mod app_views; // page: what the templates of a developer's apps are filled with
     pub mod apps; // page: a developer's apps
     pub mod bearer; // page: the access token of a request
     pub mod browser; // page: who is at the other end: cookies, session, form tokens

@@ -141,6 +141,23 @@ async fn what_was_approved_stays_with_the_app_and_does_not_grow() {
     for more in [json!({"introspect": "all"}), json!({"sign_in_only": true})] {
         assert_eq!(put(more.clone()).await.error(), "invalid_client_metadata", "{more}");
     }
+    let browser = server.browser();
+    browser.get(&format!("/apps/{id}?manage={manage}")).await;
+    let edit = format!("/apps/{id}/edit");
+    let csrf = browser.get(&edit).await.hidden("csrf").expect("a form token");
+    let jwks = service()["jwks"].to_string();
+    let form = [
+        ("csrf", csrf.as_str()),
+        ("client_name", "Export"),
+        ("token_endpoint_auth_method", "private_key_jwt"),
+        ("grant_types", "client_credentials"),
+        ("jwks", &jwks),
+        ("scope", "system/Observation.rs"),
+    ];
+    let saved = browser.post(&edit, &form).await;
+    assert_eq!(saved.status, StatusCode::SEE_OTHER, "{}", saved.text);
+    let more: Vec<_> = form.into_iter().chain([("introspect", "all")]).collect();
+    assert_eq!(browser.post(&edit, &more).await.status, StatusCode::UNPROCESSABLE_ENTITY);
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod kit;
 
+mod app_form;
 mod app_secrets;
 mod apps;
 mod attacks;

@@ -2,11 +2,13 @@
 
 use axum::http::HeaderMap;
 use axum::response::Response;
+use serde_json::{Value, json};
 
 use super::answer::see_other;
+use super::app_views::{AppCard, AppDetail, Launch, Secrets, Service, Warning};
 use super::browser::{self, Visitor};
 use super::page;
-use super::views::{self, AppCard, AppDetail, Face, Fact, Launch, Secrets, Warning};
+use super::views::{self, Face, Fact};
 use crate::app::{App, Server};
 use crate::crypto::sha256_base64url;
 use crate::fhir::demographics::date_in_words;
@@ -22,22 +24,31 @@ pub fn card(client: &Client) -> AppCard {
         name: client.metadata.client_name.clone(),
         client_id: client.id.clone(),
         href: format!("/apps/{}", client.id),
-        about: format!(
-            "{}, registered {}",
-            kind(client.metadata.token_endpoint_auth_method),
-            date_in_words(&instant(client.created))
-        ),
-        warnings: Vec::new(),
+        about: format!("{}, registered {}", kind(&client.metadata), date_in_words(&instant(client.created))),
+        warnings: client.metadata.no_pkce.then(|| NO_PKCE.to_owned()).into_iter().collect(),
     }
 }
 
-fn kind(method: AuthMethod) -> &'static str {
-    match method {
-        AuthMethod::None => "Public app",
+/// An app's kind in a few words.
+fn kind(metadata: &Metadata) -> String {
+    let alone = metadata.grant_types.contains(&GrantType::ClientCredentials);
+    if alone && !metadata.grant_types.contains(&GrantType::AuthorizationCode) {
+        return "Backend service, which acts on its own".into();
+    }
+    let proof = match metadata.token_endpoint_auth_method {
+        AuthMethod::None => "Public app, which keeps no secret",
         AuthMethod::ClientSecretBasic | AuthMethod::ClientSecretPost => "App with a secret",
         AuthMethod::PrivateKeyJwt => "App with a key of its own",
-    }
+    };
+    let more = match (metadata.sign_in_only, alone) {
+        (true, _) => ", for signing people in",
+        (false, true) => ", which acts for people and on its own",
+        (false, false) => "",
+    };
+    format!("{proof}{more}")
 }
+
+const NO_PKCE: &str = "SMART 1.0, no PKCE";
 
 /// What the page of an app shows only once. It travels to that page in a cookie, so that reloading the page
 /// makes nothing a second time.
@@ -80,6 +91,7 @@ pub fn show(app: &App, visitor: &Visitor, client: &Client, secrets: &[LiveSecret
         management: fresh.manage.as_ref().map(manage),
         warnings: warnings(&client.metadata),
         launch: launch(app, visitor, client, fresh.secret.as_deref()),
+        service: service(app, client),
         facts: facts(&client.metadata),
         edit: format!("/apps/{}/edit", client.id),
         secrets: has_secret.then(|| secrets_view(&client.id, secrets)),
@@ -105,20 +117,69 @@ fn secrets_view(id: &str, live: &[LiveSecret]) -> Secrets {
 
 /// What a developer would wonder about later.
 fn warnings(metadata: &Metadata) -> Vec<Warning> {
-    let refreshes = metadata.grant_types.contains(&GrantType::RefreshToken);
-    let asks =
-        metadata.scopes().iter().any(|s| matches!(s.meaning, Meaning::OfflineAccess | Meaning::OnlineAccess));
-    if refreshes && !asks {
-        return vec![Warning {
-            title: "No refresh token will come".into(),
-            text: "Refresh tokens are enabled, but neither offline_access nor online_access is among the scopes.".into(),
-        }];
+    let warning = |title: &str, text: &str| Warning { title: title.into(), text: text.into() };
+    let mut warnings = Vec::new();
+    if metadata.no_pkce {
+        let text = if metadata.token_endpoint_auth_method.proves() {
+            "Its requests may leave out PKCE, so that whoever gets hold of one of its codes on the way can slip it \
+             into a launch of their own. Only a sandbox takes such an app; a new one should send PKCE."
+        } else {
+            "Its requests may leave out PKCE, and nothing else proves that it is this app: whoever gets hold of one \
+             of its codes on the way can exchange it. Only a sandbox takes such an app; a new one should send PKCE."
+        };
+        warnings.push(warning(NO_PKCE, text));
     }
-    Vec::new()
+    let refreshes = metadata.grant_types.contains(&GrantType::RefreshToken);
+    let stays = |s: &Scope| matches!(s.meaning, Meaning::OfflineAccess | Meaning::OnlineAccess);
+    if refreshes && !metadata.scopes().iter().any(stays) {
+        let text =
+            "Refresh tokens are enabled, but neither offline_access nor online_access is among the scopes.";
+        warnings.push(warning("No refresh token will come", text));
+    }
+    if metadata.require_pushed_authorization_requests {
+        let text =
+            "Its requests are pushed to the server first, so that there is no address here to try it with.";
+        warnings.push(warning("Pushed requests only", text));
+    }
+    warnings
+}
+
+/// How an app that acts on its own gets a token (SMART App Launch 2.2, "Backend services").
+fn service(server: &Server, client: &Client) -> Option<Service> {
+    if !client.metadata.grant_types.contains(&GrantType::ClientCredentials) {
+        return None;
+    }
+    let system = client.metadata.scopes().into_iter().filter(|s| s.is_at(Level::System));
+    let scope = system.map(|s| s.text).collect::<Vec<_>>().join(" ");
+    let claim = |name: &str, value: String| Fact { name: name.into(), values: vec![value], code: true };
+    let token_endpoint = server.url("/oauth/token");
+    Some(Service {
+        command: format!(
+            "curl -s {token_endpoint} -d grant_type=client_credentials --data-urlencode 'scope={scope}' {}",
+            assertion(&client.id)
+        ),
+        claims: vec![
+            claim("iss", client.id.clone()),
+            claim("sub", client.id.clone()),
+            claim("aud", token_endpoint),
+        ],
+    })
+}
+
+/// The parameters by which an app with a key proves itself, as far as they are known here.
+fn assertion(client_id: &str) -> String {
+    format!(
+        "-d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \
+         -d client_assertion=ASSERTION -d client_id={client_id}"
+    )
 }
 
 /// The authorization request of a first launch, ready to click.
 fn launch(server: &Server, visitor: &Visitor, client: &Client, secret: Option<&str>) -> Option<Launch> {
+    let with_people = client.metadata.grant_types.contains(&GrantType::AuthorizationCode);
+    if !with_people || client.metadata.require_pushed_authorization_requests {
+        return None;
+    }
     let redirect_uri = client.metadata.redirect_uris.first()?;
     let quoted = redirect_uri.replace('\'', "'\\''");
     // The same at every look, so that the command still fits the request that was opened.
@@ -141,16 +202,13 @@ fn launch(server: &Server, visitor: &Visitor, client: &Client, secret: Option<&s
         AuthMethod::ClientSecretPost => {
             format!("-d client_id={} -d client_secret={}", client.id, secret.unwrap_or("SECRET"))
         }
-        AuthMethod::PrivateKeyJwt => format!(
-            "-d client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer \
-             -d client_assertion=ASSERTION -d client_id={}",
-            client.id
-        ),
+        AuthMethod::PrivateKeyJwt => assertion(&client.id),
     };
     let needs_secret = client.metadata.token_endpoint_auth_method.has_secret() && secret.is_none();
     Some(Launch {
         words: "This is the request the app would send.".into(),
         needs_secret,
+        needs_assertion: client.metadata.token_endpoint_auth_method == AuthMethod::PrivateKeyJwt,
         links: vec![page::link("Open it", authorize_url.clone())],
         authorize_url,
         // A quote in the URI must not end the quotes of the command.
@@ -176,21 +234,36 @@ fn first_scope(registered: &[Scope]) -> String {
     covered.into_iter().chain(others).collect::<Vec<_>>().join(" ")
 }
 
+/// Everything that is saved, under the names it has at the registration endpoint.
 fn facts(metadata: &Metadata) -> Vec<Fact> {
-    let fact = |name: &str, values: Vec<String>, code: bool| Fact { name: name.into(), values, code };
-    let mut facts = vec![
-        fact("Kind", vec![kind(metadata.token_endpoint_auth_method).into()], false),
-        fact("token_endpoint_auth_method", vec![metadata.token_endpoint_auth_method.as_str().into()], true),
-        fact("redirect_uris", metadata.redirect_uris.clone(), true),
-        fact("grant_types", metadata.grant_types.iter().map(|g| g.as_str().to_owned()).collect(), true),
-        fact("scope", metadata.scope.split(' ').map(str::to_owned).collect(), true),
-    ];
-    let optional = [
-        ("initiate_login_uri", metadata.initiate_login_uri.clone()),
-        ("logo_uri", metadata.logo_uri.clone()),
-        ("access_token_life", metadata.access_token_life.map(|s| format!("{s} seconds"))),
-        ("id_token_signed_response_alg", Some(metadata.id_token_signed_response_alg.clone())),
-    ];
-    facts.extend(optional.into_iter().filter_map(|(name, value)| Some(fact(name, vec![value?], true))));
-    facts
+    let kind = Fact { name: "Kind".into(), values: vec![kind(metadata)], code: false };
+    let Value::Object(saved) = json!(metadata) else { return vec![kind] };
+    let said = saved.into_iter().filter(|(name, _)| name != "client_name" && name != "response_types");
+    let facts = said.filter_map(|(name, value)| {
+        let values = match (name.as_str(), value) {
+            (_, Value::Null | Value::Bool(false)) => return None,
+            ("introspect", value) if value == "own" => return None,
+            ("jwks", set) => keys(&set),
+            ("scope", Value::String(scope)) => scope.split(' ').map(str::to_owned).collect(),
+            ("access_token_life" | "default_max_age", seconds) => vec![format!("{seconds} seconds")],
+            (_, Value::String(text)) => vec![text],
+            (_, Value::Array(list)) => {
+                list.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect()
+            }
+            (_, other) => vec![other.to_string()],
+        };
+        (!values.is_empty()).then_some(Fact { name, values, code: true })
+    });
+    std::iter::once(kind).chain(facts).collect()
+}
+
+/// Each key of a set by its name and what it is: "2026-a (EC, P-384)".
+fn keys(set: &Value) -> Vec<String> {
+    let keys = set["keys"].as_array().into_iter().flatten();
+    keys.map(|key| {
+        let kid = key["kid"].as_str().unwrap_or("without a kid");
+        let kinds: Vec<&str> = ["kty", "crv", "alg"].iter().filter_map(|name| key[*name].as_str()).collect();
+        format!("{kid} ({})", kinds.join(", "))
+    })
+    .collect()
 }

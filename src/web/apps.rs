@@ -8,8 +8,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::answer::see_other;
-use super::app_form::Fields;
+use super::app_form::{Fields, Way};
 use super::app_page::{self, Fresh};
+use super::app_views;
 use super::browser::{self, Caller, Visitor};
 use super::page;
 use super::views::{self, Confirm};
@@ -38,7 +39,7 @@ pub async fn list(State(app): State<App>, headers: HeaderMap) -> Response {
         let visitor = Visitor::from_headers(&app, &headers).await?;
         let browser = visitor.hash();
         let apps = app.store.read(|tx| Client::managed_by(tx, &browser))?;
-        let page = views::Apps {
+        let page = app_views::Apps {
             shell: page::shell(&app, "/apps"),
             register: "/apps/new".into(),
             apps: apps.iter().map(app_page::card).collect(),
@@ -66,7 +67,7 @@ pub async fn register(State(app): State<App>, caller: Caller, headers: HeaderMap
         open_to_registration(&app)?;
         let (visitor, form) = posted(&app, &headers, &body, "/apps/new").await?;
         let fields = Fields::posted(&form);
-        let metadata = match fields.check(&app.policy, Approved::default()) {
+        let metadata = match fields.check(&app.policy, Approved::default(), None) {
             Ok(metadata) => metadata,
             Err(errors) => return Ok(form_page(&app, &visitor, &fields, None, &errors)),
         };
@@ -144,7 +145,7 @@ pub async fn save(
         let (visitor, form) = posted(&app, &headers, &body, &format!("/apps/{id}/edit")).await?;
         let (_, client) = managed(&app, &id, &headers).await?;
         let fields = Fields::posted(&form);
-        let metadata = match fields.check(&app.policy, client.approved) {
+        let metadata = match fields.check(&app.policy, client.approved, Some(&client.metadata)) {
             Ok(metadata) => metadata,
             Err(errors) => return Ok(form_page(&app, &visitor, &fields, Some(&id), &errors)),
         };
@@ -252,12 +253,11 @@ fn form_page(
     id: Option<&str>,
     errors: &[FieldError],
 ) -> Response {
-    let action = id.map_or_else(|| "/apps/new".to_owned(), |id| format!("/apps/{id}/edit"));
-    let cancel = id.map_or_else(|| "/apps".to_owned(), |id| format!("/apps/{id}"));
+    let way = match id {
+        None => Way { action: "/apps/new".into(), cancel: "/apps".into(), editing: false },
+        Some(id) => Way { action: format!("/apps/{id}/edit"), cancel: format!("/apps/{id}"), editing: true },
+    };
     let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
-    let csrf = visitor.csrf(app, &action);
-    page::render_with(
-        status,
-        &fields.page(page::shell(app, "/apps"), csrf, action, cancel, id.is_some(), errors),
-    )
+    let csrf = visitor.csrf(app, &way.action);
+    page::render_with(status, &fields.page(page::shell(app, "/apps"), &app.policy, csrf, way, errors))
 }
