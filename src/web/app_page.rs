@@ -102,10 +102,10 @@ pub fn show(app: &App, visitor: &Visitor, client: &Client, secrets: &[LiveSecret
 }
 
 fn secrets_view(id: &str, live: &[LiveSecret]) -> Secrets {
-    let names = ["The newer one, made", "The former one, made"];
+    let names = if live.len() == 1 { ["Present", ""] } else { ["Newer", "Former"] };
     let made = live.iter().zip(names).map(|(secret, name)| Fact {
-        name: if live.len() == 1 { "Made" } else { name }.into(),
-        values: vec![page::moment(secret.created)],
+        name: name.into(),
+        values: vec![format!("made {}", page::moment(secret.created))],
         code: false,
     });
     Secrets {
