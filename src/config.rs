@@ -72,6 +72,8 @@ pub struct Policy {
     /// An app gets without anybody's approval what otherwise needs it: `system/` scopes, the introspection of
     /// other apps' tokens, the status of sign-in-only.
     pub approves_all: bool,
+    /// Programs on this machine may do everything at any rate.
+    pub spares_loopback: bool,
     /// Apps of SMART 1.0's time may be registered, which know no PKCE.
     pub no_pkce_apps: bool,
     /// Programs may launch apps as an EHR does: `/sandbox/launches`.
@@ -93,6 +95,7 @@ impl From<Mode> for Policy {
             calls_near: sandbox,
             open_registration: sandbox,
             approves_all: sandbox,
+            spares_loopback: sandbox,
             no_pkce_apps: sandbox,
             launch_simulator: sandbox,
             acr: sandbox.then_some("0"),

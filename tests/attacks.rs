@@ -135,9 +135,10 @@ const ROWS: [Row; 78] = [
         "a_decision_counts_only_with_the_pages_own_form_token"]),
     row(63, "registration", &["no_redirects_and_a_thousand_redirects_are_refused",
         "a_logo_or_launch_address_that_is_no_web_address_is_refused",
-        "what_is_registered_is_said_and_nothing_else_is"])
-        .but("no jwks, no client_credentials; production takes no registrations yet"),
-    later(64, "registration access tokens", "no door to manage a registration"),
+        "keys_that_are_private_or_shared_cannot_be_registered",
+        "what_is_registered_is_said_and_nothing_else_is",
+        "an_invitation_is_good_for_so_many_apps_and_so_long"]),
+    row(64, "registration access tokens", &["a_registration_access_token_manages_its_own_app_and_no_other"]),
     row(65, "other patients", &["another_patients_records_are_not_there", "no_search_finds_another_patients_records",
         "a_list_of_ids_gives_only_ones_own", "query_and_form_of_a_posted_search_hold_together",
         "a_record_that_only_seems_to_be_about_a_patient_is_not_theirs",
@@ -149,7 +150,7 @@ const ROWS: [Row; 78] = [
     later(68, "writes", "no FHIR writes"),
     later(69, "upstream proxy", "no upstream"),
     row(70, "depth", &["endless_and_deep_searches_are_refused"]).but("no FHIR writes, which alone take deep resources"),
-    later(71, "lockout", "no rate limits, and the sandbox's shared word cannot be guessed at"),
+    later(71, "lockout", "no passwords of people's own; `limits.rs` slows guessing by address, and no account is locked"),
     later(72, "TOTP", "no second factor"),
     row(73, "sessions", &["the_session_is_new_at_each_sign_in_and_the_old_one_is_dead",
         "a_session_that_was_signed_out_is_dead_on_the_server_whoever_keeps_its_cookie",
@@ -175,9 +176,10 @@ const SOURCES: [&str; 10] = [
 ];
 
 /// Tests elsewhere that a row may name too.
-const BESIDE: [&str; 6] = [
+const BESIDE: [&str; 7] = [
     include_str!("apps.rs"),
     include_str!("ehr_launch.rs"),
+    include_str!("invitations.rs"),
     include_str!("launch.rs"),
     include_str!("logout.rs"),
     include_str!("sign_in.rs"),

@@ -2,6 +2,8 @@
 
 mod kit;
 
+mod app_form;
+mod app_secrets;
 mod apps;
 mod attacks;
 
@@ -9,16 +11,19 @@ mod ehr_launch;
 mod families;
 mod house;
 mod import;
+mod invitations;
 mod key_rotation;
 mod launch;
 mod launcher;
 mod leak_doors;
 mod leak_matrix;
 mod leak_rule;
+mod limits;
 mod logout;
 mod logout_notices;
 mod reach;
 mod records;
+mod registration;
 mod relying_party;
 mod restart;
 mod scan;

@@ -49,7 +49,8 @@ mod tests {
     fn app(extra: &Value) -> Metadata {
         let mut sent = json!({"redirect_uris": ["https://a.example/cb"]});
         sent.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        registration::check(sent.as_object().unwrap(), &Policy::from(Mode::Sandbox)).unwrap()
+        registration::check(sent.as_object().unwrap(), &Policy::from(Mode::Sandbox), Default::default())
+            .unwrap()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::answer::see_other;
-use super::browser::{SignedIn, Visitor};
+use super::browser::{Caller, SignedIn, Visitor};
 use super::login::{self, Place};
 use super::page;
 use super::steps::{app_view, person_view};
@@ -55,10 +55,10 @@ fn place() -> Place<'static> {
 }
 
 /// Signing in at this page.
-pub async fn sign_in(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn sign_in(State(app): State<App>, caller: Caller, headers: HeaderMap, body: Bytes) -> Response {
     let made: Page = async {
         let (visitor, form) = posted(&app, &headers, &body).await?;
-        login::sign_in(&app, &visitor, &place(), &form, HERE).await
+        login::sign_in(&app, caller, &visitor, &place(), &form, HERE).await
     }
     .await;
     made.unwrap_or_else(|problem| page::problem(&app, &problem))

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::answer::{error_redirect, see_other};
-use super::browser::{SignedIn, Visitor};
+use super::browser::{Caller, SignedIn, Visitor};
 use super::page::{self, link};
 use super::views::{self, Face, Person};
 use super::{choose, choose_encounter, consent, login, switch};
@@ -41,10 +41,11 @@ pub async fn show(
 pub async fn submit(
     State(app): State<App>,
     Path(id): Path<String>,
+    caller: Caller,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match take_step(&app, &id, &headers, &body).await {
+    match take_step(&app, &id, caller, &headers, &body).await {
         Ok(answer) => answer,
         Err(problem) => page::problem(&app, &problem),
     }
@@ -195,7 +196,13 @@ fn sign_in_place<'a>(action: &'a str, launch: &'a Launch) -> login::Place<'a> {
     }
 }
 
-async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Result<Response, Problem> {
+async fn take_step(
+    app: &App,
+    id: &str,
+    caller: Caller,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response, Problem> {
     let form = Params::parse(body)?;
     let launch = match visit(app, id, headers).await? {
         Visit::Open(launch) => launch,
@@ -225,7 +232,7 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
     if form.one("username")?.is_some() || form.one("person")?.is_some() {
         let action = format!("/oauth/authorize/{}", request.id);
         let place = sign_in_place(&action, &launch);
-        return login::sign_in(app, visitor, &place, &form, &action).await;
+        return login::sign_in(app, caller, visitor, &place, &form, &action).await;
     }
     let stay = see_other(&format!("/oauth/authorize/{}", request.id));
     // What an EHR launch was made for is chosen already.
