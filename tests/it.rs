@@ -1,6 +1,8 @@
 //! Every integration test, in one binary: over real HTTP, at a frozen clock, with seeded chance.
 
+mod key_server;
 mod kit;
+mod signer;
 
 mod apps;
 mod attacks;
@@ -9,6 +11,7 @@ mod ehr_launch;
 mod families;
 mod house;
 mod import;
+mod key_cache;
 mod key_rotation;
 mod launch;
 mod launcher;
@@ -23,5 +26,7 @@ mod scan;
 mod search;
 mod search_answers;
 mod search_ranges;
+mod services;
+mod services_proof;
 mod tokens;
 mod traps;
