@@ -17,6 +17,7 @@ use crate::fhir::{api, index, resource};
 use crate::identity::session::{Csrf, Session};
 use crate::oauth::client_keys::ClientKeys;
 use crate::oauth::code::Code;
+use crate::oauth::grant::Grant;
 use crate::oauth::keys::{KeyError, Keys};
 use crate::oauth::request::Request;
 use crate::oauth::{
@@ -266,7 +267,8 @@ pub async fn keep_house(app: App) {
     }
 }
 
-/// Removes requests, launches, codes, tokens and sessions that ended more than a day ago. Grants and events stay.
+/// Removes requests, launches, codes, tokens and sessions that ended more than a day ago, and what backend services had.
+/// What people granted stays, and so do events.
 pub async fn forget(app: &App) -> Result<(), DbError> {
     let then = app.now() - DAY;
     app.store
@@ -277,6 +279,7 @@ pub async fn forget(app: &App) -> Result<(), DbError> {
             access_token::forget(tx, then)?;
             refresh::forget(tx, then)?;
             assertion::forget(tx, then)?;
+            Grant::forget_services(tx, then)?;
             Session::forget(tx, then).map(Verdict::Commit)
         })
         .await

@@ -136,8 +136,10 @@ const ROWS: [Row; 78] = [
     later(62, "logout by an app", "no logout endpoint"),
     row(63, "registration", &["no_redirects_and_a_thousand_redirects_are_refused",
         "a_logo_or_launch_address_that_is_no_web_address_is_refused",
-        "what_is_registered_is_said_and_nothing_else_is"])
-        .but("no jwks, no client_credentials; production takes no registrations yet"),
+        "what_is_registered_is_said_and_nothing_else_is",
+        "keys_that_are_private_shared_weak_or_nobodys_are_not_registered",
+        "only_an_app_with_a_key_of_its_own_is_a_service"])
+        .but("production takes no registrations yet"),
     later(64, "registration access tokens", "no door to manage a registration"),
     row(65, "other patients", &["another_patients_records_are_not_there", "no_search_finds_another_patients_records",
         "a_list_of_ids_gives_only_ones_own", "query_and_form_of_a_posted_search_hold_together",
@@ -177,10 +179,12 @@ const SOURCES: [&str; 12] = [
 ];
 
 /// Tests elsewhere that a row may name too.
-const BESIDE: [&str; 4] = [
+const BESIDE: [&str; 6] = [
     include_str!("apps.rs"),
     include_str!("ehr_launch.rs"),
     include_str!("launch.rs"),
+    include_str!("services.rs"),
+    include_str!("services_proof.rs"),
     include_str!("tokens.rs"),
 ];
 
