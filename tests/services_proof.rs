@@ -121,3 +121,18 @@ async fn keys_that_are_private_shared_weak_or_nobodys_are_not_registered() {
         "jwks_uri": "https://a.example/jwks"});
     assert_oauth(&server.try_register(both).await, 400, "invalid_client_metadata", "not both", "two ways");
 }
+
+#[tokio::test]
+async fn the_script_of_the_readme_gets_a_token_and_counts_patients() {
+    let folder = crate::restart::Folder::new("backend-service");
+    let server = crate::restart::Process::start(&folder.0.join("hearthgate.db"), "127.0.0.1:0");
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/backend-service.mjs");
+    let run = std::process::Command::new("node").arg(script).arg(&server.issuer).output();
+    let Ok(output) = run else {
+        return crate::kit::skip("the_script_of_the_readme_gets_a_token_and_counts_patients", "no node here");
+    };
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("scope: 'system/Patient.rs'") && said.contains("expires_in: 300"), "{said}");
+    assert!(said.contains("patients: 9"), "{said}");
+}

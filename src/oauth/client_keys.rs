@@ -227,3 +227,28 @@ fn chosen(keys: &[PublicKey], jws: &Jws<'_>) -> Result<PublicKey, String> {
         (Some(_), Some(_), Some(_)) => Err("several of the app's keys have its `kid`".into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_of_addresses_fills_the_memory_and_what_counts_is_kept() {
+        let keys = ClientKeys::default();
+        let failing = keys.address("https://failing.example/", 0);
+        locked(&failing.kept).failed = Some((0, "no".into()));
+        drop(failing);
+        let asking = keys.address("https://asking.example/", 0);
+        for n in 0..3 * MOST_SETS {
+            keys.address(&format!("https://a.example/{n}"), 0);
+            assert!(locked(&keys.sets).len() <= MOST_SETS);
+        }
+        assert!(locked(&keys.sets).contains_key("https://failing.example/"), "a pause is not got around");
+        assert!(Arc::ptr_eq(&asking, &keys.address("https://asking.example/", 0)));
+        for n in 0..2 * MOST_SETS {
+            let address = keys.address(&format!("https://fresh.example/{n}"), 0);
+            locked(&address.kept).until = 1;
+            assert!(locked(&keys.sets).len() <= MOST_SETS, "even where all of them count");
+        }
+    }
+}
