@@ -6,3 +6,8 @@ CREATE TABLE assertions (
     PRIMARY KEY (client, jti)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX assertions_by_expiry ON assertions (expires_ms);
+
+-- Each token of a backend service has a grant of its own, which is forgotten after it: `account` is nobody. Before a
+-- grant goes, nothing may point to it any more.
+CREATE INDEX grants_of_services ON grants (created_ms, id) WHERE account IS NULL;
+CREATE INDEX codes_by_grant ON codes (grant_id);

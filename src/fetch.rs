@@ -81,9 +81,7 @@ impl Fetcher {
         if answer.status() != reqwest::StatusCode::OK {
             return Err(FetchError::Status(answer.status().as_u16()));
         }
-        let said: Vec<&str> =
-            answer.headers().get_all("cache-control").iter().filter_map(|v| v.to_str().ok()).collect();
-        let keep = kept(&said.join(","));
+        let keep = kept(&said(&answer, "cache-control"), &said(&answer, "age"));
         let mut body = Vec::new();
         while let Some(chunk) = answer.chunk().await.map_err(why)? {
             if body.len() + chunk.len() > LARGEST {
@@ -104,6 +102,9 @@ impl Fetcher {
     /// What can be told from the address alone; names are looked at when they are resolved.
     fn allowed(&self, url: &str) -> Result<Url, FetchError> {
         let url = Url::parse(url).map_err(|_| FetchError::Refused("it is not a URL"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(FetchError::Refused("it holds a user name or password"));
+        }
         let loopback = match url.host() {
             Some(Host::Ipv4(ip)) => self.reachable(IpAddr::V4(ip))?.is_loopback(),
             Some(Host::Ipv6(ip)) => self.reachable(IpAddr::V6(ip))?.is_loopback(),
@@ -122,6 +123,12 @@ impl Fetcher {
         let words = "it is an address of this machine or its network, which is not called from here";
         if may_call(ip, self.near) { Ok(ip) } else { Err(FetchError::Refused(words)) }
     }
+}
+
+/// A header's lines as one.
+fn said(answer: &reqwest::Response, name: &str) -> String {
+    let lines = answer.headers().get_all(name).iter();
+    lines.map(|line| String::from_utf8_lossy(line.as_bytes())).collect::<Vec<_>>().join(",")
 }
 
 fn why(error: reqwest::Error) -> FetchError {
@@ -162,20 +169,26 @@ fn may_call(ip: IpAddr, near: bool) -> bool {
         IpAddr::V4(ip) => may_call_v4(ip, near),
         IpAddr::V6(ip) => match embedded(ip) {
             Some(inner) => may_call_v4(inner, near),
-            None => {
-                let unique_local = ip.segments()[0] & 0xfe00 == 0xfc00;
-                let link_local = ip.segments()[0] & 0xffc0 == 0xfe80;
-                let home = ip.is_loopback() || unique_local;
-                !ip.is_unspecified() && !ip.is_multicast() && !link_local && (near || !home)
-            }
+            None => is_public_v6(ip) || (near && (ip.is_loopback() || ip.is_unique_local())),
         },
+    }
+}
+
+/// Whether somebody on the internet may have it: in 2000::/3, which is all that was ever given out, and none of the
+/// blocks in it that are for examples, tunnels, benchmarks and the like (2001::/23, 2001:db8::/32, 3fff::/20).
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    match ip.segments() {
+        [0x2001, second, ..] => second >= 0x200 && second != 0xdb8,
+        [0x3fff, second, ..] => second >= 0x1000,
+        [first, ..] => first & 0xe000 == 0x2000,
     }
 }
 
 fn may_call_v4(ip: Ipv4Addr, near: bool) -> bool {
     let [a, b, c, _] = ip.octets();
-    // 0/8, 240/4 with broadcast, 192.0.0/24, 198.18/15: no address of anybody.
-    let nobodys = a == 0 || a >= 240 || (a, b, c) == (192, 0, 0) || (a, b & 0xfe) == (198, 18);
+    // 0/8, 240/4 with broadcast, 192.0.0/24, 192.88.99/24, 198.18/15: no address of anybody.
+    let nobodys =
+        a == 0 || a >= 240 || [(192, 0, 0), (192, 88, 99)].contains(&(a, b, c)) || (a, b & 0xfe) == (198, 18);
     let shared = a == 100 && b & 0xc0 == 64;
     let home = ip.is_loopback() || ip.is_private() || shared;
     !nobodys && !ip.is_multicast() && !ip.is_link_local() && (near || !home)
@@ -198,21 +211,32 @@ fn embedded(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// How long an answer may be kept by its Cache-Control: never longer than that says.
-fn kept(cache_control: &str) -> Millis {
+/// How long an answer may be kept by its Cache-Control: never longer than that says, less the time for which a
+/// cache on the way has kept it already (RFC 9111 4.2).
+fn kept(cache_control: &str, age: &str) -> Millis {
     let mut keep = None;
-    for directive in cache_control.split(',').map(|d| d.trim().to_ascii_lowercase()) {
-        match directive.split_once('=') {
-            None if ["no-store", "no-cache"].contains(&directive.as_str()) => return 0,
-            Some(("max-age", seconds)) => {
-                let seconds: Millis = seconds.trim_matches('"').parse().unwrap_or(0);
-                let given = seconds.clamp(0, KEPT_LONGEST / SECOND) * SECOND;
+    for directive in cache_control.split(',').map(str::to_ascii_lowercase) {
+        let (name, value) =
+            directive.split_once('=').map_or((directive.as_str(), None), |(n, v)| (n, Some(v)));
+        match (name.trim(), value) {
+            ("no-store" | "no-cache", _) => return 0,
+            ("max-age", Some(seconds)) => {
+                let given = seconds_of(seconds).unwrap_or(0);
                 keep = Some(keep.map_or(given, |other: Millis| other.min(given)));
             }
             _ => {}
         }
     }
-    keep.unwrap_or(KEPT_UNSAID)
+    // An age that cannot be read may be any.
+    let age =
+        if age.is_empty() { 0 } else { age.split(',').filter_map(seconds_of).max().unwrap_or(KEPT_LONGEST) };
+    (keep.unwrap_or(KEPT_UNSAID) - age).max(0)
+}
+
+/// A number of seconds as milliseconds, at most [`KEPT_LONGEST`].
+fn seconds_of(text: &str) -> Option<Millis> {
+    let seconds: Millis = text.trim().trim_matches('"').parse().ok()?;
+    Some(seconds.clamp(0, KEPT_LONGEST / SECOND) * SECOND)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::identity::session::{Csrf, Session};
 use crate::limits::Limits;
 use crate::oauth::client_keys::ClientKeys;
 use crate::oauth::code::Code;
+use crate::oauth::grant::Grant;
 use crate::oauth::keys::{KeyError, Keys};
 use crate::oauth::request::Request;
 use crate::oauth::{
@@ -278,7 +279,8 @@ async fn write_and_forget(app: App) {
     }
 }
 
-/// Removes requests, launches, codes, tokens and sessions that ended more than a day ago. Grants and events stay.
+/// Removes requests, launches, codes, tokens and sessions that ended more than a day ago, and what backend services had.
+/// What people granted stays, and so do events.
 pub async fn forget(app: &App) -> Result<(), DbError> {
     let then = app.now() - DAY;
     app.store
@@ -290,6 +292,7 @@ pub async fn forget(app: &App) -> Result<(), DbError> {
             refresh::forget(tx, then)?;
             assertion::forget(tx, then)?;
             invitation::forget(tx, then)?;
+            Grant::forget_services(tx, then)?;
             Session::forget(tx, then).map(Verdict::Commit)
         })
         .await

@@ -1,6 +1,8 @@
 //! Every integration test, in one binary: over real HTTP, at a frozen clock, with seeded chance.
 
+mod key_server;
 mod kit;
+mod signer;
 
 mod app_form;
 mod app_secrets;
@@ -12,6 +14,7 @@ mod families;
 mod house;
 mod import;
 mod invitations;
+mod key_cache;
 mod key_rotation;
 mod launch;
 mod launcher;
@@ -30,6 +33,8 @@ mod scan;
 mod search;
 mod search_answers;
 mod search_ranges;
+mod services;
+mod services_proof;
 mod sign_in;
 mod smart_1;
 mod tokens;

@@ -73,6 +73,24 @@ async fn only_web_addresses_of_others_are_called() {
         "https://0.0.0.0/",
         "https://[::]/",
         "https://255.255.255.255/",
+        "https://[fec0::1]/",
+        "https://[ff02::1]/",
+        "https://[::ffff:0:127.0.0.1]/",
+        "https://[64:ff9b:1::7f00:1]/",
+        "https://[64:ff9b::a9fe:a9fe]/",
+        "https://[100::1]/",
+        "https://[2001::1]/",
+        "https://[2001:0:4136:e378:8000:63bf:3fff:fdd2]/",
+        "https://[2001:db8::1]/",
+        "https://[3fff::1]/",
+        "https://[2002:a9fe:a9fe::]/",
+        "http://localhost./",
+        "http://localhost.evil.example/",
+        "http://a.localhost/",
+        "http://a@127.0.0.1/",
+        "https://a.example@8.8.8.8/",
+        "https://a:b@8.8.8.8/",
+        "https://\u{2100}.example%2f@8.8.8.8/",
         "not a url",
     ] {
         assert!(sandbox.allowed(url).is_err(), "{url}");
@@ -92,29 +110,61 @@ async fn only_web_addresses_of_others_are_called() {
         "https://[64:ff9b::7f00:1]/",
         "https://[2002:7f00:1::]/",
         "https://[::7f00:1]/",
+        "https://127.1:22/",
+        "https://0177.0.0.1/",
+        "https://\u{ff11}27.0.0.1/",
+        "https://127.0.0.1./",
     ] {
         assert!(sandbox.allowed(url).is_ok(), "{url}");
         assert!(production.allowed(url).is_err(), "{url}");
     }
     assert!(production.allowed("https://a.example/jwks").is_ok());
     assert!(production.allowed("https://8.8.8.8/").is_ok());
+    assert!(production.allowed("https://[2606:4700::1111]:8443/").is_ok());
+    assert!(production.allowed("https://[2002:808:808::]/").is_ok());
+}
+
+#[tokio::test]
+async fn a_name_that_leads_to_this_machine_is_this_machine() {
+    let url = server(http("200 OK", "{}")).await.replace("http:", "https:");
+    let production = Fetcher::new(false).unwrap();
+    for name in ["localhost", "localhost.", "LOCALHOST", "%6cocalhost", "\u{24db}ocalhost"] {
+        let refused = production.get_json(&url.replace("127.0.0.1", name)).await.unwrap_err();
+        // Not every resolver knows every spelling.
+        assert!(matches!(refused, FetchError::Refused(_) | FetchError::NoAnswer), "{name}: {refused}");
+    }
+}
+
+#[test]
+fn production_calls_nothing_near() {
+    use crate::config::{Mode, Policy};
+    assert!(!Policy::from(Mode::Production).calls_near && Policy::from(Mode::Sandbox).calls_near);
 }
 
 #[test]
 fn nothing_is_kept_longer_than_it_says() {
-    for (said, keep) in [
-        ("", KEPT_UNSAID),
-        ("public", KEPT_UNSAID),
-        ("max-age=60", 60 * SECOND),
-        ("public, Max-Age=\"60\"", 60 * SECOND),
-        ("max-age=60, max-age=10", 10 * SECOND),
-        ("max-age=60, no-store", 0),
-        ("no-cache", 0),
-        ("max-age=0", 0),
-        ("max-age=-5", 0),
-        ("max-age=x", 0),
-        ("max-age=99999999999999", KEPT_LONGEST),
+    for (said, age, keep) in [
+        ("", "", KEPT_UNSAID),
+        ("public", "", KEPT_UNSAID),
+        ("max-age=60", "", 60 * SECOND),
+        ("public, Max-Age=\"60\"", "", 60 * SECOND),
+        ("max-age = 60", "", 60 * SECOND),
+        ("max-age=60, max-age=10", "", 10 * SECOND),
+        ("max-age=60, no-store", "", 0),
+        ("no-cache", "", 0),
+        ("no-cache=\"a\"", "", 0),
+        ("max-age=0", "", 0),
+        ("max-age=-5", "", 0),
+        ("max-age=x", "", 0),
+        ("max-age=99999999999999", "", KEPT_LONGEST),
+        ("max-age=60", "45", 15 * SECOND),
+        ("max-age=60", "60", 0),
+        ("max-age=60", "99999999999999", 0),
+        ("max-age=60", "1,50", 10 * SECOND),
+        ("max-age=60", "x", 0),
+        ("max-age=60", "-5", 60 * SECOND),
+        ("", "60", KEPT_UNSAID - 60 * SECOND),
     ] {
-        assert_eq!(kept(said), keep, "{said}");
+        assert_eq!(kept(said, age), keep, "{said} {age}");
     }
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::assertion::{self, Unspent};
 use super::client::Client;
-use super::client_metadata::AuthMethod;
+use super::client_metadata::{AuthMethod, Metadata};
 use super::params::Params;
 use crate::app::Server;
 use crate::clock::Millis;
@@ -13,7 +13,7 @@ use crate::crypto::Hashed;
 use crate::error::{Problem, invalid_client, invalid_grant, invalid_request};
 use crate::events::{Event, Kind};
 use crate::jose::Jws;
-use crate::store::db::{DbError, Tx};
+use crate::store::db::{DbError, Tx, Verdict};
 
 /// What a caller presented, before anything of it is believed.
 enum Presented<'a> {
@@ -56,13 +56,10 @@ impl Caller {
     /// that the transaction must be committed, whatever else comes of it.
     pub fn enter(&self, tx: &Tx<'_>, now: Millis) -> Result<Result<Client, Problem>, DbError> {
         let Some(client) = Client::find(tx, &self.client.id)? else { return Ok(Err(unknown())) };
-        let (then, today) = (&self.client.metadata, &client.metadata);
         let still = match &self.proof {
             Proof::Nothing => true,
             Proof::Secret(secret) => Client::still_has_secret(tx, &client.id, secret)?,
-            Proof::Assertion(unspent) if unspent.spend(tx, &client.id)? => {
-                (&then.jwks, &then.jwks_uri) == (&today.jwks, &today.jwks_uri)
-            }
+            Proof::Assertion(unspent) if unspent.spend(tx, &client.id)? => true,
             Proof::Assertion(_) => {
                 let why = "its assertion was used before";
                 Event::new(Kind::AssertionReplayed, now).client(client.id).refused(why).insert(tx)?;
@@ -70,11 +67,31 @@ impl Caller {
                 return Ok(Err(invalid_client(words).at("client_assertion")));
             }
         };
-        if still && then.token_endpoint_auth_method == today.token_endpoint_auth_method {
+        if still && judged_by(&self.client.metadata) == judged_by(&client.metadata) {
             return Ok(Ok(client));
         }
         Ok(Err(invalid_client("the app was changed at this very moment; try again")))
     }
+
+    /// The app where nothing is changed that the proof must enter: an assertion is used up, whatever comes next.
+    pub async fn use_up(self, server: &Server) -> Result<Client, Problem> {
+        if !matches!(self.proof, Proof::Assertion(_)) {
+            return Ok(self.client);
+        }
+        let now = server.now();
+        server.store.write(move |tx| self.enter(tx, now).map(Verdict::Commit)).await?
+    }
+}
+
+/// What of a registration a proof or request was judged by.
+fn judged_by(app: &Metadata) -> impl PartialEq + '_ {
+    (
+        app.token_endpoint_auth_method,
+        app.token_endpoint_auth_signing_alg,
+        &app.jwks,
+        &app.jwks_uri,
+        &app.grant_types,
+    )
 }
 
 fn unknown() -> Problem {

@@ -154,6 +154,16 @@ impl Grant {
         .map(drop)
     }
 
+    /// Forgets what backend services had before `then` and holds no token any more, some at a time. There is one for
+    /// each of their tokens; the event of it stays.
+    pub fn forget_services(tx: &Tx<'_>, then: Millis) -> Result<(), DbError> {
+        let sql = "DELETE FROM grants WHERE id IN
+                       (SELECT g.id FROM grants g WHERE g.account IS NULL AND g.created_ms < $1
+                          AND NOT EXISTS (SELECT 1 FROM access_tokens t WHERE t.grant_id = g.id)
+                        ORDER BY g.created_ms, g.id LIMIT 1000)";
+        tx.execute(sql, params![then]).map(drop)
+    }
+
     /// The person behind it, as long as they may sign in and open the record it is about: a delegate's
     /// access ends with their right, not with the token.
     pub fn person(&self, tx: &Tx<'_>, now: Millis) -> Result<Result<Account, Problem>, DbError> {

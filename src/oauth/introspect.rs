@@ -66,6 +66,10 @@ async fn introspect(
 /// Who asks: a confidential app, or the app of a bearer token with the scope `__introspect`.
 async fn caller(server: &Server, posted: &Posted, headers: &HeaderMap) -> Result<Client, Refused> {
     if posted.has_bearer() {
+        if posted.params.one("client_assertion")?.is_some() || posted.params.one("client_secret")?.is_some() {
+            let words = "the request authenticates both by a token and by the app's own proof; use one";
+            return Err(invalid_request(words).into());
+        }
         let bearer = bearer::from_headers(server, headers, "")?;
         if !bearer.scopes.iter().any(|s| s.meaning == Meaning::Introspect) {
             return Err(insufficient_scope("the token was not granted `__introspect`").into());

@@ -70,19 +70,68 @@ async fn exchange(
     })?;
     let caller = posted.caller(app).await?;
     let id = caller.client.id.clone();
-    if !caller.client.metadata.grant_types.contains(&known) {
-        return Err(Problem::new(
-            error::Code::UnauthorizedClient,
-            format!("the app is not registered for the grant type `{grant_type}`"),
-        ));
-    }
-    let now = app.now();
-    let issued = match known {
-        GrantType::AuthorizationCode => exchange_code(app, caller, params, now).await?,
-        GrantType::RefreshToken => exchange_refresh(app, caller, params, now).await?,
-        GrantType::ClientCredentials => serve(app, caller, params, now).await?,
+    let wanted = match Wanted::read(known, &caller.client, params) {
+        Ok(wanted) => wanted,
+        Err(problem) => {
+            caller.use_up(app).await?;
+            return Err(problem);
+        }
     };
+    let now = app.now();
+    let issued = wanted.answered(app, caller, now).await?;
     Ok((id, respond(app, issued, now).await?))
+}
+
+/// What an app wants a token for.
+enum Wanted {
+    Code(Presented),
+    Refresh { token: String, scope: Option<String> },
+    Service { scope: Option<String> },
+}
+
+impl Wanted {
+    fn read(grant_type: GrantType, client: &Client, params: &Params) -> Result<Wanted, Problem> {
+        if !client.metadata.grant_types.contains(&grant_type) {
+            return Err(Problem::new(
+                error::Code::UnauthorizedClient,
+                format!("the app is not registered for the grant type `{}`", grant_type.as_str()),
+            ));
+        }
+        let owned = |value: Option<&str>| value.map(str::to_owned);
+        Ok(match grant_type {
+            GrantType::AuthorizationCode => Wanted::Code(Presented::read(params)?),
+            GrantType::RefreshToken => {
+                let missing = || invalid_request("`refresh_token` is missing").at("refresh_token");
+                let token = owned(params.one("refresh_token")?).ok_or_else(missing)?;
+                Wanted::Refresh { token, scope: owned(params.one("scope")?) }
+            }
+            GrantType::ClientCredentials => Wanted::Service { scope: owned(params.one("scope")?) },
+        })
+    }
+
+    /// What is issued for it, in one transaction that the caller enters first.
+    async fn answered(self, app: &App, caller: Caller, now: Millis) -> Redeemed {
+        let chance = app.chance.clone();
+        match self {
+            Wanted::Code(presented) => {
+                app.store.write(move |tx| redeem(tx, &caller, &presented, now, &chance)).await?
+            }
+            Wanted::Refresh { token, scope } => {
+                let mac = app.successors.clone();
+                app.store
+                    .write(move |tx| {
+                        refresh::rotate(tx, &caller, &token, scope.as_deref(), &mac, now, &chance)
+                    })
+                    .await?
+            }
+            Wanted::Service { scope } => {
+                let audience = app.fhir_base();
+                app.store
+                    .write(move |tx| service::issue(tx, &caller, scope.as_deref(), &audience, now, &chance))
+                    .await?
+            }
+        }
+    }
 }
 
 /// A code as the app presents it.
@@ -92,35 +141,19 @@ struct Presented {
     verifier: Option<String>,
 }
 
-async fn exchange_code(app: &App, caller: Caller, params: &Params, now: Millis) -> Redeemed {
-    let missing = |name: &'static str| {
-        let words = format!("`{name}` is missing; send it with the code");
-        // RFC 6749 has no better code for a redirect that is not repeated, and this list's readers expect it.
-        if name == "code" { invalid_request(words).at(name) } else { invalid_grant(words).at(name) }
-    };
-    let presented = Presented {
-        code: params.one("code")?.ok_or_else(|| missing("code"))?.to_owned(),
-        redirect_uri: params.one("redirect_uri")?.ok_or_else(|| missing("redirect_uri"))?.to_owned(),
-        verifier: params.one("code_verifier")?.map(str::to_owned),
-    };
-    let chance = app.chance.clone();
-    app.store.write(move |tx| redeem(tx, &caller, &presented, now, &chance)).await?
-}
-
-async fn serve(app: &App, caller: Caller, params: &Params, now: Millis) -> Redeemed {
-    let wanted = params.one("scope")?.map(str::to_owned);
-    let (audience, chance) = (app.fhir_base(), app.chance.clone());
-    app.store.write(move |tx| service::issue(tx, &caller, wanted.as_deref(), &audience, now, &chance)).await?
-}
-
-async fn exchange_refresh(app: &App, caller: Caller, params: &Params, now: Millis) -> Redeemed {
-    let missing = || invalid_request("`refresh_token` is missing").at("refresh_token");
-    let presented = params.one("refresh_token")?.ok_or_else(missing)?.to_owned();
-    let wanted = params.one("scope")?.map(str::to_owned);
-    let (chance, mac) = (app.chance.clone(), app.successors.clone());
-    app.store
-        .write(move |tx| refresh::rotate(tx, &caller, &presented, wanted.as_deref(), &mac, now, &chance))
-        .await?
+impl Presented {
+    fn read(params: &Params) -> Result<Presented, Problem> {
+        let missing = |name: &'static str| {
+            let words = format!("`{name}` is missing; send it with the code");
+            // RFC 6749 has no better code for a redirect that is not repeated, and this list's readers expect it.
+            if name == "code" { invalid_request(words).at(name) } else { invalid_grant(words).at(name) }
+        };
+        Ok(Presented {
+            code: params.one("code")?.ok_or_else(|| missing("code"))?.to_owned(),
+            redirect_uri: params.one("redirect_uri")?.ok_or_else(|| missing("redirect_uri"))?.to_owned(),
+            verifier: params.one("code_verifier")?.map(str::to_owned),
+        })
+    }
 }
 
 type Redeemed = Result<Issued, Problem>;

@@ -10,7 +10,6 @@ use crate::error::{Code, Problem, invalid_client, invalid_request};
 use crate::oauth::client::Client;
 use crate::oauth::client_auth::{self, Caller};
 use crate::oauth::params::Params;
-use crate::store::db::Verdict;
 
 /// What was posted.
 pub struct Posted {
@@ -30,8 +29,8 @@ impl Posted {
         }
         if let Some(query) = query.filter(|q| !q.is_empty()) {
             let words = "send the parameters in the form body, not in the URL";
-            let proves =
-                url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name == "client_secret");
+            let is_proof = |name: &str| ["client_secret", "client_assertion"].contains(&name);
+            let proves = url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| is_proof(&name));
             return Err(if proves { invalid_client(words) } else { invalid_request(words) });
         }
         let params = Params::parse(body)?;
@@ -53,12 +52,7 @@ impl Posted {
 
     /// The same where nothing is changed that the proof must enter; an assertion is used up.
     pub async fn client(&self, server: &Server) -> Result<Client, Problem> {
-        let caller = self.caller(server).await?;
-        if !caller.is_used_up() {
-            return Ok(caller.client);
-        }
-        let now = server.now();
-        server.store.write(move |tx| caller.enter(tx, now).map(Verdict::Commit)).await?
+        self.caller(server).await?.use_up(server).await
     }
 
     /// Whether it comes with a bearer token rather than an app's own authentication.
