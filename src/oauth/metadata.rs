@@ -113,7 +113,8 @@ fn common(server: &Server) -> Value {
 /// The scopes worth listing: the fixed words, the wildcards, and US Core's granular ones. Any type's scope
 /// is supported.
 fn scopes(server: &Server) -> Vec<String> {
-    let wide = ["patient/*.rs", "patient/*.read", "user/*.rs", "user/*.read"].map(str::to_owned);
+    let wide = ["patient/*.rs", "patient/*.read", "user/*.rs", "user/*.read", "system/*.rs", "system/*.read"]
+        .map(str::to_owned);
     let words =
         scope::fixed_words().filter(|w| *w != "launch" || server.policy.launch_simulator).map(str::to_owned);
     let whole =

@@ -1,13 +1,13 @@
 //! What an app may register (RFC 7591 2): every field checked, whoever sends it, JSON or form.
 
 use serde_json::{Map, Value};
-use url::Url;
 
+use self::fields::{LONGEST_TEXT, disguises, shown};
 use super::client_metadata::{
     ApplicationType, Approved, AuthMethod, GrantType, Introspect, Metadata, default_identity_scope,
     default_scope,
 };
-use super::redirect::{self, LONGEST_URI};
+use super::redirect;
 use super::service::is_for_services;
 use crate::config::Policy;
 use crate::error::{Problem, invalid_client_metadata, invalid_redirect_uri};
@@ -26,7 +26,6 @@ pub struct FieldError {
 const MOST_REDIRECTS: usize = 50;
 /// More keys than this in a set by value is a mistake.
 const MOST_KEYS: usize = 20;
-const LONGEST_TEXT: usize = 200;
 const LONGEST_NAME: usize = 100;
 /// The longest life an access token can be given: a day, seconds.
 const LONGEST_LIFE: i64 = 24 * 60 * 60;
@@ -113,53 +112,6 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn wrong(&mut self, field: &'static str, words: impl Into<String>) {
-        self.errors.push(FieldError { field, words: words.into() });
-    }
-
-    /// A text; absent, null and empty are the same.
-    fn text(&mut self, field: &'static str) -> Option<String> {
-        match self.sent.get(field) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|t| !t.is_empty()),
-            Some(_) => {
-                self.wrong(field, "it must be a text");
-                None
-            }
-        }
-    }
-
-    fn texts(&mut self, field: &'static str) -> Option<Vec<String>> {
-        let list = match self.sent.get(field) {
-            None | Some(Value::Null) => return None,
-            Some(Value::Array(list)) => list,
-            Some(_) => {
-                self.wrong(field, "it must be a list of texts");
-                return None;
-            }
-        };
-        let texts: Option<Vec<String>> = list.iter().map(|v| v.as_str().map(str::to_owned)).collect();
-        if texts.is_none() {
-            self.wrong(field, "it must be a list of texts");
-        }
-        texts
-    }
-
-    fn one_of<T: Copy>(&mut self, field: &'static str, default: T, known: &[(&str, T)]) -> T {
-        let Some(text) = self.text(field) else { return default };
-        match known.iter().find(|(name, _)| *name == text) {
-            Some((_, value)) => *value,
-            None => {
-                let names: Vec<String> = known.iter().map(|(name, _)| format!("`{name}`")).collect();
-                self.wrong(
-                    field,
-                    format!("`{}` is not supported; send one of {}", shown(&text), names.join(", ")),
-                );
-                default
-            }
-        }
-    }
-
     fn name(&mut self) -> String {
         let name = self.text("client_name").unwrap_or_else(|| "Unnamed app".into());
         if name.chars().count() > LONGEST_NAME {
@@ -291,20 +243,6 @@ impl Checker<'_> {
         alg
     }
 
-    /// A boolean; a form's box sends `true` or `on`, and nothing where it is not ticked.
-    fn flag(&mut self, field: &'static str) -> bool {
-        match self.sent.get(field) {
-            None | Some(Value::Null) => false,
-            Some(Value::Bool(flag)) => *flag,
-            Some(Value::String(text)) if ["", "false"].contains(&text.trim()) => false,
-            Some(Value::String(text)) if ["true", "on"].contains(&text.trim()) => true,
-            Some(_) => {
-                self.wrong(field, "it must be `true` or `false`");
-                false
-            }
-        }
-    }
-
     /// A standing that only a confidential app can have, and in production only with approval.
     fn sign_in_only(&mut self, method: AuthMethod) -> bool {
         let wanted = self.flag("sign_in_only");
@@ -335,30 +273,6 @@ impl Checker<'_> {
             self.wrong("contacts", words);
         }
         contacts
-    }
-
-    fn short_text(&mut self, field: &'static str) -> Option<String> {
-        let text = self.text(field)?;
-        if text.chars().count() > LONGEST_TEXT || disguises(&text) {
-            self.wrong(field, format!("it must be a text of at most {LONGEST_TEXT} plain characters"));
-        }
-        Some(text)
-    }
-
-    fn uri(&mut self, field: &'static str) -> Option<String> {
-        let text = self.text(field)?;
-        let web = Url::parse(&text).is_ok_and(|url| {
-            matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none()
-        });
-        let safe = self.policy.http_redirects || redirect::is_safe(&text);
-        if !web || !text.is_ascii() || text.len() > LONGEST_URI || text.contains(char::is_whitespace) || !safe
-        {
-            self.wrong(
-                field,
-                format!("`{}` is not a web address; send one that begins with https://", shown(&text)),
-            );
-        }
-        Some(text)
     }
 
     fn scope(&mut self, grant_types: &[GrantType], sign_in_only: bool) -> String {
@@ -441,34 +355,6 @@ impl Checker<'_> {
         }
         introspect
     }
-
-    /// A whole number of seconds; a form sends it as text.
-    fn seconds(&mut self, field: &'static str, range: std::ops::RangeInclusive<i64>) -> Option<i64> {
-        let seconds = match self.sent.get(field) {
-            None | Some(Value::Null) => return None,
-            Some(Value::String(text)) if text.trim().is_empty() => return None,
-            Some(Value::String(text)) => text.trim().parse().ok(),
-            Some(other) => other.as_i64(),
-        };
-        let seconds = seconds.filter(|s| range.contains(s));
-        if seconds.is_none() {
-            let (from, to) = range.into_inner();
-            self.wrong(field, format!("it must be a whole number of seconds from {from} to {to}"));
-        }
-        seconds
-    }
-}
-
-/// Enough of what was sent to be recognised.
-fn shown(text: &str) -> String {
-    text.chars().take(200).collect()
-}
-
-/// Whether a text holds control characters, or ones that turn the order of what follows: people could not
-/// trust what they read.
-fn disguises(text: &str) -> bool {
-    let turns = |c| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars().any(|c| c.is_control() || turns(c))
 }
 
 /// A JWK Set by value (RFC 7517 5; SMART App Launch 2.2, "Registering a client with JWKS"): public keys that
@@ -495,5 +381,6 @@ fn key_set(set: &Value) -> Result<(), String> {
     Ok(())
 }
 
+mod fields;
 #[cfg(test)]
 mod tests;
