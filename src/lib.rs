@@ -28,7 +28,9 @@ pub mod oauth {
     pub mod introspect; // endpoint: /oauth/introspect
     pub mod keys; // noun: signing keys
     pub mod metadata; // endpoint: discovery and JWKS
+    pub mod par; // endpoint: /oauth/par
     pub mod params; // pure: a request's parameters, once
+    pub mod pushed; // noun: authorization requests that apps pushed, until a browser brings them
     pub mod redirect; // pure: which redirect URIs can be registered, and which are an app's own
     pub mod refresh; // noun: rotation, the grace rule, reuse
     pub mod register; // endpoint: /oauth/register

@@ -17,7 +17,9 @@ use crate::identity::session::{Csrf, Session};
 use crate::oauth::code::Code;
 use crate::oauth::keys::{KeyError, Keys};
 use crate::oauth::request::Request;
-use crate::oauth::{access_token, authorize, introspect, metadata, refresh, register, revoke, token};
+use crate::oauth::{
+    access_token, authorize, introspect, metadata, par, pushed, refresh, register, revoke, token,
+};
 use crate::oidc::userinfo;
 use crate::params;
 use crate::sandbox::people;
@@ -175,6 +177,7 @@ pub fn routes(app: App) -> Router {
         .route("/.well-known/oauth-authorization-server", get(metadata::openid_configuration))
         .route("/oauth/jwks", get(metadata::jwks))
         .route("/oauth/authorize", get(authorize::get).post(authorize::post))
+        .route("/oauth/par", post(par::post).fallback(form::wrong_method))
         .route("/oauth/token", post(token::post).fallback(form::wrong_method))
         .route("/oauth/register", post(register::post).fallback(form::wrong_method))
         .route("/oauth/introspect", post(introspect::post).fallback(form::wrong_method))
@@ -234,6 +237,7 @@ pub async fn forget(app: &App) -> Result<(), DbError> {
     app.store
         .write(move |tx| {
             Request::forget(tx, then)?;
+            pushed::forget(tx, then)?;
             Code::forget(tx, then)?;
             access_token::forget(tx, then)?;
             refresh::forget(tx, then)?;

@@ -63,8 +63,8 @@ const ROWS: [Row; 78] = [
     row(19, "system scopes", &["a_person_cannot_grant_system_scopes"]),
     row(20, "prompt=none", &["prompt_none_shows_no_page_and_grants_nothing"]),
     row(21, "max_age", &["max_age_0_asks_for_the_password_again"]),
-    row(22, "request objects", &["request_objects_are_refused_and_never_fetched"])
-        .but("no pushed requests, so that none can be another app's or used twice"),
+    row(22, "request objects", &["request_objects_are_refused_and_never_fetched",
+        "a_request_uri_is_good_once_in_its_time_and_for_its_app"]),
     row(23, "form tokens", &["a_form_without_this_browsers_own_token_is_refused",
         "a_page_shown_to_one_person_is_no_consent_of_the_next"]),
     row(24, "edited consent form", &["a_consent_form_cannot_be_edited",

@@ -10,6 +10,7 @@ mod launch;
 mod leak_doors;
 mod leak_matrix;
 mod leak_rule;
+mod par;
 mod reach;
 mod records;
 mod relying_party;

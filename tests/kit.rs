@@ -349,6 +349,30 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// What it asks for.
+    pub fn params(&self) -> &[(String, String)] {
+        &self.params
+    }
+
+    /// Pushes what it asks for, as a public app does or with the app's secret.
+    pub async fn push(&self) -> Answer {
+        let request = self.server.request(Method::POST, "/oauth/par").form(&self.params);
+        Answer::to(match &self.client.secret {
+            None => request,
+            Some(secret) => request.basic_auth(&self.client.id, Some(secret)),
+        })
+        .await
+    }
+
+    /// Pushes what it asks for; from here on the browser is sent with `client_id` and `request_uri` alone.
+    pub async fn pushed(mut self) -> Self {
+        let answer = self.push().await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        let uri = answer.json()["request_uri"].as_str().expect("a request_uri").to_owned();
+        self.params = vec![("client_id".into(), self.client.id.clone()), ("request_uri".into(), uri)];
+        self
+    }
+
     /// The authorization URL's path and query.
     pub fn address(&self) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());

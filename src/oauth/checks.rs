@@ -1,23 +1,79 @@
 //! What an authorization request must fulfil, check by check (RFC 6749 4.1.1, OpenID Connect Core 3.1.2.1, SMART App
-//! Launch 2.2). `authorize.rs` says when each is asked.
+//! Launch 2.2), wherever it comes: in a browser's address, or pushed by the app (RFC 9126).
 
 use super::client::Client;
 use super::params::Params;
+use super::redirect;
 use super::request::{Asked, LeftOut, Prompt};
+use crate::app::Server;
 use crate::error::{Code, Problem, invalid_request, invalid_scope};
 use crate::smart::cover;
 use crate::smart::scope::{self, Level, Meaning, Scope};
 
 /// The longest `state` that is echoed.
-pub const LONGEST_STATE: usize = 8 * 1024;
+const LONGEST_STATE: usize = 8 * 1024;
 /// The longest of any other single value; only `scope` may be longer.
 const LONGEST_VALUE: usize = 4 * 1024;
 
+/// A refusal, and whether the app may be told through the browser.
+pub enum Refusal {
+    /// The app or its redirect is not to be trusted: a page.
+    Page(Problem),
+    /// Back to the app.
+    Redirect(Box<Back>, Problem),
+}
+
+/// Where the app is told: its redirect URI, and the state to echo.
+pub struct Back {
+    /// The redirect URI.
+    pub to: String,
+    /// As it came.
+    pub state: Option<String>,
+}
+
+impl Back {
+    /// The refusal of a request that is this far trusted.
+    pub fn with(to: &str, state: Option<&str>, problem: Problem) -> Refusal {
+        Refusal::Redirect(Box::new(Back { to: to.to_owned(), state: state.map(str::to_owned) }), problem)
+    }
+}
+
+impl Refusal {
+    /// What was wrong, where the app asks by itself and is told in any case.
+    pub fn into_problem(self) -> Problem {
+        match self {
+            Refusal::Page(problem) | Refusal::Redirect(_, problem) => problem,
+        }
+    }
+}
+
+/// Every check, in order: what is asked, and by which app.
+pub fn all(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
+    let (client, redirect_uri) = known_app(server, params).map_err(Refusal::Page)?;
+    // A repeated `state` is itself the mistake; none is echoed then.
+    let state = params.one("state").ok().flatten().filter(|s| s.len() <= LONGEST_STATE);
+    let mut asked = Asked::nothing(&redirect_uri, state);
+    match fill(server, &client, params, &mut asked) {
+        Ok(()) => Ok((client, asked)),
+        Err(problem) => Err(Back::with(&redirect_uri, state, problem)),
+    }
+}
+
+fn fill(server: &Server, client: &Client, params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+    for check in BEFORE_SCOPES {
+        check(params, asked)?;
+    }
+    let words = scope_words(params)?;
+    pkce(params, asked)?;
+    negotiate(client, &words, asked)?;
+    audience(&server.fhir_base(), &server.userinfo(), params, asked)
+}
+
 /// One check: it reads parameters and notes what was asked.
-pub type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
+type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
 
 /// What is checked before scopes are looked at, in this order.
-pub const BEFORE_SCOPES: [Check; 7] = [
+const BEFORE_SCOPES: [Check; 7] = [
     each_parameter_once,
     no_value_is_endless,
     no_request_object,
@@ -27,9 +83,49 @@ pub const BEFORE_SCOPES: [Check; 7] = [
     openid_extras,
 ];
 
+/// The app exists and the redirect is one of its own: otherwise nothing may be sent there.
+fn known_app(server: &Server, params: &Params) -> Result<(Client, String), Problem> {
+    let client = client(server, params)?;
+    let redirect_uri = params.one("redirect_uri")?.ok_or_else(|| {
+        invalid_request("`redirect_uri` is missing; SMART requires it even where only one is registered")
+            .at("redirect_uri")
+    })?;
+    if !may_redirect(server, &client, redirect_uri) {
+        return Err(invalid_request(
+            "this `redirect_uri` is not registered for the app; it must be the same text, to the letter, \
+             as one of its registered redirect URIs",
+        )
+        .at("redirect_uri")
+        .not_one_of(redirect_uri, &client.metadata.redirect_uris));
+    }
+    Ok((client, redirect_uri.to_owned()))
+}
+
+/// The app that `client_id` names.
+pub fn client(server: &Server, params: &Params) -> Result<Client, Problem> {
+    let client_id = params.one("client_id")?.ok_or_else(|| {
+        invalid_request("`client_id` is missing; send the id you got when you registered").at("client_id")
+    })?;
+    server.store.read(|tx| Client::find(tx, client_id))?.ok_or_else(|| {
+        invalid_request(
+            "no app is registered under this `client_id`; register it, or check that this is the server \
+             you registered it at",
+        )
+        .at("client_id")
+        .not_one_of(client_id, &[])
+    })
+}
+
+/// Whether a code may be sent there now: to the app's own redirect, and policies hold at use, not only at
+/// registration, since a database may have come from a laxer time.
+pub fn may_redirect(server: &Server, client: &Client, redirect_uri: &str) -> bool {
+    client.metadata.allows_redirect(redirect_uri)
+        && (server.policy.http_redirects || redirect::is_safe(redirect_uri))
+        && url::Url::parse(redirect_uri).is_ok()
+}
+
 fn each_parameter_once(params: &Params, _: &mut Asked) -> Result<(), Problem> {
-    // `resource` may stand several times (RFC 8707); what it says is compared below.
-    match params.iter().map(|(n, _)| n).find(|n| *n != "resource" && params.all(n).nth(1).is_some()) {
+    match params.repeated() {
         None => Ok(()),
         Some(name) => {
             let shown: String = name.chars().take(40).collect();
@@ -39,7 +135,7 @@ fn each_parameter_once(params: &Params, _: &mut Asked) -> Result<(), Problem> {
 }
 
 fn no_value_is_endless(params: &Params, _: &mut Asked) -> Result<(), Problem> {
-    let own_limit = ["scope", "state"];
+    let own_limit = ["scope", "state", "client_assertion"];
     match params.iter().find(|(n, v)| !own_limit.contains(n) && v.len() > LONGEST_VALUE) {
         None => Ok(()),
         Some(_) => Err(invalid_request(format!("a parameter is longer than {LONGEST_VALUE} bytes"))),
@@ -52,9 +148,8 @@ fn no_request_object(params: &Params, _: &mut Asked) -> Result<(), Problem> {
         return Err(Problem::new(Code::RequestNotSupported, words).at("request"));
     }
     if params.one("request_uri")?.is_some() {
-        let words =
-            "this `request_uri` was not issued here, and none is fetched; send the parameters themselves";
-        return Err(Problem::new(Code::InvalidRequestUri, words).at("request_uri"));
+        let words = "a pushed request holds the parameters themselves, not another `request_uri`";
+        return Err(invalid_request(words).at("request_uri"));
     }
     Ok(())
 }
@@ -121,8 +216,45 @@ fn openid_extras(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
     Ok(())
 }
 
+/// PKCE with S256, for every app (RFC 7636 4.3).
+fn pkce(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+    let wrong = |name, words: &'static str| invalid_request(words).at(name);
+    let challenge = params.one("code_challenge")?.ok_or_else(|| {
+        wrong(
+            "code_challenge",
+            "`code_challenge` is missing; SMART requires PKCE: send the base64url SHA-256 of a \
+                                 random code_verifier, and `code_challenge_method=S256`",
+        )
+    })?;
+    match params.one("code_challenge_method")? {
+        Some("S256") => {}
+        None => {
+            return Err(wrong(
+                "code_challenge_method",
+                "`code_challenge_method` is missing; send `code_challenge_method=S256`",
+            ));
+        }
+        Some(_) => {
+            return Err(wrong(
+                "code_challenge_method",
+                "`code_challenge_method` must be `S256`; `plain` protects nothing",
+            ));
+        }
+    }
+    if challenge.len() != 43
+        || !challenge.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    {
+        return Err(wrong(
+            "code_challenge",
+            "`code_challenge` must be the 43 base64url characters of a SHA-256, without padding",
+        ));
+    }
+    asked.challenge = Some(challenge.to_owned());
+    Ok(())
+}
+
 /// The scopes asked for, word by word.
-pub fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
+fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
     let words = scope::split(params.one("scope")?.unwrap_or_default())?;
     if words.is_empty() {
         return Err(invalid_scope(
@@ -135,7 +267,7 @@ pub fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
 }
 
 /// Keeps the scopes that are understood and registered, as asked and in that order; says why of the others.
-pub fn negotiate(client: &Client, words: &[&str], asked: &mut Asked) -> Result<(), Problem> {
+fn negotiate(client: &Client, words: &[&str], asked: &mut Asked) -> Result<(), Problem> {
     let registered = client.metadata.scopes();
     let mut kept: Vec<Scope> = Vec::new();
     for word in words {
@@ -206,7 +338,7 @@ fn cannot_be_granted(scope: &Scope, words: &[&str], registered: &[Scope]) -> Opt
 
 /// `aud`, or RFC 8707's `resource`: needed wherever the token is to open FHIR. `base` is P/fhir, `userinfo` what a
 /// plain sign-in is good at.
-pub fn audience(base: &str, userinfo: &str, params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+fn audience(base: &str, userinfo: &str, params: &Params, asked: &mut Asked) -> Result<(), Problem> {
     let named: Vec<&str> =
         params.all("aud").chain(params.all("resource")).filter(|value| !value.is_empty()).collect();
     let is_ours = |url: &&str| url.strip_suffix('/').unwrap_or(url) == base;

@@ -78,6 +78,8 @@ fn common(server: &Server) -> Value {
         "issuer": server.issuer,
         "authorization_endpoint": server.url("/oauth/authorize"),
         "token_endpoint": server.url("/oauth/token"),
+        "pushed_authorization_request_endpoint": server.url("/oauth/par"),
+        "require_pushed_authorization_requests": false,
         "registration_endpoint": server.url("/oauth/register"),
         "userinfo_endpoint": server.userinfo(),
         "introspection_endpoint": server.url("/oauth/introspect"),

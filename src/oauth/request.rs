@@ -62,6 +62,22 @@ pub struct Asked {
 }
 
 impl Asked {
+    /// What a request asks for before its checks have read any of it.
+    pub fn nothing(redirect_uri: &str, state: Option<&str>) -> Asked {
+        Asked {
+            redirect_uri: redirect_uri.to_owned(),
+            state: state.map(str::to_owned),
+            scope: String::new(),
+            left_out: Vec::new(),
+            audience: String::new(),
+            challenge: None,
+            nonce: None,
+            prompt: Vec::new(),
+            max_age: None,
+            login_hint: None,
+        }
+    }
+
     /// The scopes that can be granted.
     pub fn scopes(&self) -> Vec<Scope> {
         Scope::list(&self.scope)

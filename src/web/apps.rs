@@ -401,6 +401,13 @@ fn detail_page(app: &App, visitor: &Visitor, client: &Client, fresh: Fresh) -> R
 
 /// What a developer would wonder about later.
 fn warnings(metadata: &Metadata) -> Vec<Warning> {
+    if metadata.require_pushed_authorization_requests {
+        return vec![Warning {
+            title: "It cannot be launched from this page".into(),
+            text: "The app is registered to push its authorization requests, and this page has none to open."
+                .into(),
+        }];
+    }
     let refreshes = metadata.grant_types.contains(&GrantType::RefreshToken);
     let asks =
         metadata.scopes().iter().any(|s| matches!(s.meaning, Meaning::OfflineAccess | Meaning::OnlineAccess));
@@ -415,6 +422,9 @@ fn warnings(metadata: &Metadata) -> Vec<Warning> {
 
 /// The authorization request of a first launch, ready to click.
 fn launch(server: &Server, visitor: &Visitor, client: &Client, secret: Option<&str>) -> Option<Launch> {
+    if client.metadata.require_pushed_authorization_requests {
+        return None;
+    }
     let redirect_uri = client.metadata.redirect_uris.first()?;
     let quoted = redirect_uri.replace('\'', "'\\''");
     // The same at every look, so that the command still fits the request that was opened.
