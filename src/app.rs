@@ -8,6 +8,7 @@ use crate::crypto::Mac;
 use crate::events;
 use crate::identity::session::Csrf;
 use crate::oauth::keys::Keys;
+use crate::oauth::proofs;
 use crate::store::db::Store;
 
 /// The server, shared by all handlers.
@@ -33,6 +34,8 @@ pub struct Server {
     pub cursors: Mac,
     /// What each refresh token's successor is derived with.
     pub successors: Mac,
+    /// DPoP proofs that came with access tokens.
+    pub proofs: proofs::Used,
     /// Events of reads on their way to the store.
     pub reads: events::Queue,
 }

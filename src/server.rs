@@ -18,7 +18,7 @@ use crate::oauth::code::Code;
 use crate::oauth::keys::{KeyError, Keys};
 use crate::oauth::request::Request;
 use crate::oauth::{
-    access_token, authorize, introspect, metadata, par, pushed, refresh, register, revoke, token,
+    access_token, authorize, introspect, metadata, par, proofs, pushed, refresh, register, revoke, token,
 };
 use crate::oidc::userinfo;
 use crate::params;
@@ -100,6 +100,7 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
         csrf: Csrf::new(&master),
         cursors: Mac::new(&master, "cursor"),
         successors: Mac::new(&master, "refresh successor"),
+        proofs: proofs::Used::new(clock.now()),
         reads: events::Queue::default(),
         issuer,
         policy,
@@ -238,6 +239,7 @@ pub async fn forget(app: &App) -> Result<(), DbError> {
         .write(move |tx| {
             Request::forget(tx, then)?;
             pushed::forget(tx, then)?;
+            proofs::forget(tx, then)?;
             Code::forget(tx, then)?;
             access_token::forget(tx, then)?;
             refresh::forget(tx, then)?;

@@ -4,6 +4,7 @@ mod kit;
 
 mod apps;
 mod attacks;
+mod dpop;
 mod house;
 mod import;
 mod launch;

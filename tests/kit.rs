@@ -117,6 +117,11 @@ impl TestApp {
 
     /// A server over a store that may hold something already.
     pub async fn start_on(store: Store) -> TestApp {
+        TestApp::start_at(store, NOW).await
+    }
+
+    /// The same at another time.
+    pub async fn start_at(store: Store, now: Millis) -> TestApp {
         static SEED: AtomicU64 = AtomicU64::new(1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -126,7 +131,7 @@ impl TestApp {
             mode: Mode::Sandbox,
             store,
             master: Some(MasterKey::new(&Chance::seeded(7)).to_text()),
-            clock: Clock::frozen_at(NOW),
+            clock: Clock::frozen_at(now),
             chance,
         };
         let app = tokio::task::spawn_blocking(|| server::assemble(parts))

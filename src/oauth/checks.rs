@@ -73,7 +73,7 @@ fn fill(server: &Server, client: &Client, params: &Params, asked: &mut Asked) ->
 type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
 
 /// What is checked before scopes are looked at, in this order.
-const BEFORE_SCOPES: [Check; 7] = [
+const BEFORE_SCOPES: [Check; 8] = [
     each_parameter_once,
     no_value_is_endless,
     no_request_object,
@@ -81,6 +81,7 @@ const BEFORE_SCOPES: [Check; 7] = [
     response_type_is_code,
     state_fits,
     openid_extras,
+    key_fits,
 ];
 
 /// The app exists and the redirect is one of its own: otherwise nothing may be sent there.
@@ -216,6 +217,22 @@ fn openid_extras(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
     Ok(())
 }
 
+/// `dpop_jkt` (RFC 9449 10): only the holder of that key is to exchange the code.
+fn key_fits(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+    asked.dpop_jkt = params.one("dpop_jkt")?.map(str::to_owned);
+    if asked.dpop_jkt.as_deref().is_some_and(|jkt| !is_sha256(jkt)) {
+        let words =
+            "`dpop_jkt` must be the base64url SHA-256 thumbprint of the app's key (RFC 7638), 43 characters";
+        return Err(invalid_request(words).at("dpop_jkt"));
+    }
+    Ok(())
+}
+
+/// Whether it is a SHA-256 in base64url without padding.
+fn is_sha256(text: &str) -> bool {
+    text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
 /// PKCE with S256, for every app (RFC 7636 4.3).
 fn pkce(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
     let wrong = |name, words: &'static str| invalid_request(words).at(name);
@@ -241,9 +258,7 @@ fn pkce(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
             ));
         }
     }
-    if challenge.len() != 43
-        || !challenge.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    {
+    if !is_sha256(challenge) {
         return Err(wrong(
             "code_challenge",
             "`code_challenge` must be the 43 base64url characters of a SHA-256, without padding",

@@ -89,6 +89,7 @@ fn common(server: &Server) -> Value {
         "grant_types_supported": GrantType::ALL.map(GrantType::as_str),
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": AuthMethod::ALL.map(AuthMethod::as_str),
+        "dpop_signing_alg_values_supported": Alg::THEIRS.map(Alg::as_str),
         "scopes_supported": scopes(),
         "authorization_response_iss_parameter_supported": true,
     })

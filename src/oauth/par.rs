@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::checks::{self, Refusal};
-use super::pushed;
+use super::{proofs, pushed};
 use crate::app::App;
 use crate::clock::SECOND;
 use crate::error::{Problem, invalid_request};
@@ -39,15 +39,27 @@ async fn push(
 ) -> Result<(String, Value), Problem> {
     let posted = Posted::read(query, headers, body)?;
     let proven = posted.client(app)?;
-    let (client, asked) = checks::all(app, &posted.params).map_err(Refusal::into_problem)?;
+    let (client, mut asked) = checks::all(app, &posted.params).map_err(Refusal::into_problem)?;
     if client.id != proven.id {
         let words = "`client_id` is not the app that authenticates; push requests of your own app";
         return Err(invalid_request(words).at("client_id"));
     }
+    let proof = posted.proof(app, "/oauth/par")?;
+    if let Some(proof) = &proof {
+        // RFC 9449 10.1: the code is bound to this key, said in one way or both.
+        let jkt = asked.dpop_jkt.get_or_insert_with(|| proof.jkt.clone());
+        if *jkt != proof.jkt {
+            let words = "`dpop_jkt` is not the key that the DPoP proof was made with";
+            return Err(invalid_request(words).at("dpop_jkt"));
+        }
+    }
     let (id, now, chance) = (client.id.clone(), app.now(), app.chance.clone());
     let uri = app
         .store
-        .write(move |tx| pushed::keep(tx, &client.id, &asked, now, &chance).map(Verdict::Commit))
-        .await?;
+        .write(move |tx| match proofs::spend(tx, proof.as_ref())? {
+            Some(problem) => Ok(Verdict::Commit(Err(problem))),
+            None => pushed::keep(tx, &client.id, &asked, now, &chance).map(|uri| Verdict::Commit(Ok(uri))),
+        })
+        .await??;
     Ok((id, json!({"request_uri": uri.reveal(), "expires_in": pushed::LIFE / SECOND})))
 }

@@ -59,6 +59,9 @@ pub struct Asked {
     pub max_age: Option<i64>,
     /// Whom the app expects.
     pub login_hint: Option<String>,
+    /// The thumbprint of the key that the code is bound to (RFC 9449 10).
+    #[serde(default)]
+    pub dpop_jkt: Option<String>,
 }
 
 impl Asked {
@@ -75,6 +78,7 @@ impl Asked {
             prompt: Vec::new(),
             max_age: None,
             login_hint: None,
+            dpop_jkt: None,
         }
     }
 

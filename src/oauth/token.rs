@@ -16,8 +16,10 @@ use super::access_token::{self, Issued};
 use super::client::Client;
 use super::client_metadata::GrantType;
 use super::code::Code;
+use super::dpop::{self, Proof};
 use super::grant::Grant;
 use super::params::Params;
+use super::proofs;
 use super::redirect;
 use super::refresh;
 use crate::app::{App, Server};
@@ -70,10 +72,16 @@ async fn exchange(
             format!("the app is not registered for the grant type `{grant_type}`"),
         ));
     }
+    let proof = posted.proof(app, "/oauth/token")?;
+    if proof.is_none() && client.metadata.dpop_bound_access_tokens {
+        return Err(error::invalid_dpop_proof(
+            "the app is registered with `dpop_bound_access_tokens`; send a DPoP header with a proof of its key",
+        ));
+    }
     let id = client.id.clone();
     let answer = match known {
-        GrantType::AuthorizationCode => exchange_code(app, client, params).await,
-        GrantType::RefreshToken => exchange_refresh(app, client, params).await,
+        GrantType::AuthorizationCode => exchange_code(app, client, params, proof).await,
+        GrantType::RefreshToken => exchange_refresh(app, client, params, proof).await,
         GrantType::ClientCredentials => Err(invalid_request("backend services cannot be served yet")),
     };
     Ok((id, answer?))
@@ -84,9 +92,15 @@ struct Presented {
     code: String,
     redirect_uri: String,
     verifier: Option<String>,
+    proof: Option<Proof>,
 }
 
-async fn exchange_code(app: &App, client: Client, params: &Params) -> Result<Value, Problem> {
+async fn exchange_code(
+    app: &App,
+    client: Client,
+    params: &Params,
+    proof: Option<Proof>,
+) -> Result<Value, Problem> {
     let missing = |name: &'static str| {
         let words = format!("`{name}` is missing; send it with the code");
         // RFC 6749 has no better code for a redirect that is not repeated, and this list's readers expect it.
@@ -96,21 +110,28 @@ async fn exchange_code(app: &App, client: Client, params: &Params) -> Result<Val
         code: params.one("code")?.ok_or_else(|| missing("code"))?.to_owned(),
         redirect_uri: params.one("redirect_uri")?.ok_or_else(|| missing("redirect_uri"))?.to_owned(),
         verifier: params.one("code_verifier")?.map(str::to_owned),
+        proof,
     };
     let (now, chance) = (app.now(), app.chance.clone());
     let issued = app.store.write(move |tx| redeem(tx, &client, &presented, now, &chance)).await??;
     respond(app, issued, now)
 }
 
-async fn exchange_refresh(app: &App, client: Client, params: &Params) -> Result<Value, Problem> {
+async fn exchange_refresh(
+    app: &App,
+    client: Client,
+    params: &Params,
+    proof: Option<Proof>,
+) -> Result<Value, Problem> {
     let missing = || invalid_request("`refresh_token` is missing").at("refresh_token");
-    let presented = params.one("refresh_token")?.ok_or_else(missing)?.to_owned();
-    let wanted = params.one("scope")?.map(str::to_owned);
+    let presented = refresh::Presented {
+        token: params.one("refresh_token")?.ok_or_else(missing)?.to_owned(),
+        scope: params.one("scope")?.map(str::to_owned),
+        proof,
+    };
     let (now, chance, mac) = (app.now(), app.chance.clone(), app.successors.clone());
-    let issued = app
-        .store
-        .write(move |tx| refresh::rotate(tx, &client, &presented, wanted.as_deref(), &mac, now, &chance))
-        .await??;
+    let issued =
+        app.store.write(move |tx| refresh::rotate(tx, &client, &presented, &mac, now, &chance)).await??;
     respond(app, issued, now)
 }
 
@@ -135,6 +156,8 @@ fn redeem(
             "no app is registered under this client_id",
         ))));
     };
+    let proof = presented.proof.as_ref();
+    let spent = proofs::spend(tx, proof)?;
     let Some(code) = Code::find(tx, &presented.code)? else {
         return refuse(invalid_grant("the code is not one of this server's, or was long forgotten"), event);
     };
@@ -146,6 +169,9 @@ fn redeem(
     if code.used.is_some() {
         return reused(tx, &code, now, event);
     }
+    if let Some(problem) = spent {
+        return refuse(problem, event);
+    }
     if now >= code.expires {
         return refuse(invalid_grant("the code has expired; codes are good for one minute"), event);
     }
@@ -154,6 +180,9 @@ fn redeem(
         return refuse(invalid_grant(words).at("redirect_uri"), event);
     }
     if let Err(problem) = verifier_fits(&code, presented.verifier.as_deref()) {
+        return refuse(problem, event);
+    }
+    if let Err(problem) = dpop::holds(code.jkt.as_deref(), proof) {
         return refuse(problem, event);
     }
     let grant = Grant::find(tx, &code.grant)?.filter(|g| g.ended.is_none());
@@ -171,8 +200,9 @@ fn redeem(
         return reused(tx, &code, now, event);
     }
     let life = client.metadata.token_life();
-    let access_token = access_token::issue(tx, &grant.id, None, now, life, chance)?.reveal();
-    let refresh_token = refresh::first(tx, &grant, &client, now, chance)?;
+    let jkt = proof.map(|proof| proof.jkt.clone());
+    let access_token = access_token::issue(tx, &grant.id, None, jkt.as_deref(), now, life, chance)?.reveal();
+    let refresh_token = refresh::first(tx, &grant, &client, proof, now, chance)?;
     event.account(account.id.clone()).insert(tx)?;
     let issued = Issued {
         scope: scope::join(&refresh::still_registered(&grant, &client)),
@@ -180,6 +210,7 @@ fn redeem(
         account,
         client,
         access_token,
+        jkt,
         refresh_token: refresh_token.map(crate::crypto::Secret::reveal),
         nonce: code.nonce,
     };
@@ -298,7 +329,7 @@ pub fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Value, Pr
     let scopes = Scope::list(&issued.scope);
     let mut answer = json!({
         "access_token": issued.access_token,
-        "token_type": "Bearer",
+        "token_type": access_token::kind(issued.jkt.as_deref()),
         "expires_in": issued.client.metadata.token_life() / SECOND,
         "scope": issued.scope,
     });

@@ -408,6 +408,12 @@ fn warnings(metadata: &Metadata) -> Vec<Warning> {
                 .into(),
         }];
     }
+    if metadata.dpop_bound_access_tokens {
+        return vec![Warning {
+            title: "The command below is not all that is needed".into(),
+            text: "The app's tokens are bound to its key: the exchange, and every use of a token, needs a DPoP header with a proof.".into(),
+        }];
+    }
     let refreshes = metadata.grant_types.contains(&GrantType::RefreshToken);
     let asks =
         metadata.scopes().iter().any(|s| matches!(s.meaning, Meaning::OfflineAccess | Meaning::OnlineAccess));
