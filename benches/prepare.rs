@@ -41,6 +41,7 @@ fn main() -> Result<(), Failure> {
         master: None,
         clock: Clock::System,
         chance: Chance::system(),
+        key_rotation: None,
     })?;
     let (rs256, es256) = (register(&app, "RS256")?, register(&app, "ES256")?);
     let plain = |client: &Client| Made { client: client.clone(), scope: SCOPE.into(), base: app.fhir_base() };
@@ -108,6 +109,7 @@ fn make(
                 account: Some(account.clone()),
                 patient: Some(PATIENT.into()),
                 encounter: None,
+                context: None,
                 audience: made.base.clone(),
                 scope: made.scope.clone(),
                 session: None,

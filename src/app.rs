@@ -6,7 +6,9 @@ use crate::clock::{Chance, Clock, Millis};
 use crate::config::Policy;
 use crate::crypto::Mac;
 use crate::events;
+use crate::fetch::Fetcher;
 use crate::identity::session::Csrf;
+use crate::oauth::client_keys::ClientKeys;
 use crate::oauth::keys::Keys;
 use crate::oauth::proofs;
 use crate::store::db::Store;
@@ -28,6 +30,8 @@ pub struct Server {
     pub chance: Chance,
     /// What tokens are signed with.
     pub keys: Keys,
+    /// How long a key signs; for good where there is none.
+    pub key_rotation: Option<Millis>,
     /// Form tokens.
     pub csrf: Csrf,
     /// What ties the pages of a search to its grant.
@@ -36,6 +40,10 @@ pub struct Server {
     pub successors: Mac,
     /// DPoP proofs that came with access tokens.
     pub proofs: proofs::Used,
+    /// The keys that apps sign with.
+    pub client_keys: ClientKeys,
+    /// Calls to addresses that apps registered.
+    pub fetcher: Fetcher,
     /// Events of reads on their way to the store.
     pub reads: events::Queue,
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
-use crate::clock::{HOUR, MINUTE, Millis, SECOND};
+use crate::clock::{DAY, HOUR, MINUTE, Millis, SECOND};
 
 /// Where the sandbox listens when nothing is said.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
@@ -19,10 +19,18 @@ pub const SANDBOX_PASSWORD: &str = "hearth";
 pub const REQUEST_LIFE: Millis = 30 * MINUTE;
 /// How long a code can be exchanged.
 pub const CODE_LIFE: Millis = 60 * SECOND;
+/// How long an app may take to come with the `launch` it was opened with.
+pub const LAUNCH_LIFE: Millis = 5 * MINUTE;
 /// How long an access token for a person lives where the app says nothing else.
 pub const ACCESS_TOKEN_LIFE: Millis = HOUR;
+/// How long an access token of a backend service lives at most (SMART App Launch 2.2).
+pub const SERVICE_TOKEN_LIFE: Millis = 5 * MINUTE;
 /// How long an id_token may be accepted.
 pub const ID_TOKEN_LIFE: Millis = HOUR;
+/// How long others may keep what is published: discovery and the JWK Set.
+pub const PUBLISHED_MAX_AGE: Millis = 5 * MINUTE;
+/// Days after which a signing key is replaced where nothing is said.
+pub const DEFAULT_KEY_ROTATION_DAYS: u32 = 90;
 /// A session ends when it was not used for this long …
 pub const SESSION_IDLE: Millis = 30 * MINUTE;
 /// … and after this long in any case.
@@ -57,6 +65,8 @@ pub struct Policy {
     pub shared_password: bool,
     /// Redirect URIs may be `http` beyond loopback.
     pub http_redirects: bool,
+    /// This machine and its network may be called, and http on loopback.
+    pub calls_near: bool,
     /// Anybody may register an app.
     pub open_registration: bool,
     /// An app gets without anybody's approval what otherwise needs it: `system/` scopes, the introspection of
@@ -64,6 +74,8 @@ pub struct Policy {
     pub approves_all: bool,
     /// Apps of SMART 1.0's time may be registered, which know no PKCE.
     pub no_pkce_apps: bool,
+    /// Programs may launch apps as an EHR does: `/sandbox/launches`.
+    pub launch_simulator: bool,
     /// The shortest life an app's access tokens may be given.
     pub shortest_token_life: Millis,
 }
@@ -75,9 +87,11 @@ impl From<Mode> for Policy {
             open_twin: sandbox,
             shared_password: sandbox,
             http_redirects: sandbox,
+            calls_near: sandbox,
             open_registration: sandbox,
             approves_all: sandbox,
             no_pkce_apps: sandbox,
+            launch_simulator: sandbox,
             shortest_token_life: if sandbox { SECOND } else { MINUTE },
         }
     }
@@ -99,6 +113,9 @@ pub struct Settings {
     /// What this server is for
     #[arg(long, env = "HEARTHGATE_MODE")]
     pub mode: Option<Mode>,
+    /// Days after which signing keys are replaced; 0 for never [default: 90]
+    #[arg(long, env = "HEARTHGATE_KEY_ROTATION_DAYS", value_name = "DAYS")]
+    pub key_rotation_days: Option<u32>,
     /// A TOML file of these same settings
     #[arg(long, env = "HEARTHGATE_CONFIG", value_name = "FILE")]
     #[serde(skip)]
@@ -120,6 +137,8 @@ pub struct Config {
     pub database: String,
     /// What this server is for.
     pub mode: Mode,
+    /// How long a signing key signs; for good where there is none.
+    pub key_rotation: Option<Millis>,
     /// Whether to announce readiness as JSON.
     pub ready_json: bool,
 }
@@ -172,11 +191,13 @@ impl Settings {
         if mode == Mode::Production && public_url.is_none() {
             return Err(bad("public-url", "production needs the https URL that people and apps use"));
         }
+        let days = self.key_rotation_days.or(file.key_rotation_days).unwrap_or(DEFAULT_KEY_ROTATION_DAYS);
         Ok(Config {
             listen,
             public_url,
             database: self.database.or(file.database).unwrap_or_else(|| DEFAULT_DATABASE.into()),
             mode,
+            key_rotation: (days > 0).then(|| Millis::from(days) * DAY),
             ready_json: self.ready_json,
         })
     }
@@ -230,6 +251,13 @@ mod tests {
         assert_eq!(config.public_url.as_deref(), Some("http://localhost:8080"));
         assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
         assert_eq!((config.mode, config.database.as_str()), (Mode::Sandbox, "hearthgate.db"));
+    }
+
+    #[test]
+    fn signing_keys_are_replaced_every_90_days_unless_told_otherwise() {
+        let days =
+            |days| Settings { key_rotation_days: days, ..Settings::default() }.check().unwrap().key_rotation;
+        assert_eq!((days(None), days(Some(7)), days(Some(0))), (Some(90 * DAY), Some(7 * DAY), None));
     }
 
     #[test]

@@ -25,14 +25,30 @@ pub enum Kind {
     SignIn,
     /// Somebody signed out.
     SignOut,
+    /// An app was told that somebody signed out, or could not be told.
+    LogoutNotice,
+    /// An EHR launched an app.
+    LaunchMade,
+    /// An app got a code for an EHR launch, or was refused.
+    LaunchUsed,
     /// A person answered an app's request.
     Consent,
     /// A code was exchanged, or the exchange was refused.
     CodeExchanged,
+    /// A backend service asked for a token.
+    ServiceToken,
+    /// An app proved itself with an assertion that was used before.
+    AssertionReplayed,
     /// A refresh token was used, or its use was refused.
     Refreshed,
     /// A grant came to its end.
     GrantEnded,
+    /// A signing key was made; from when it signs stands in its row.
+    KeyMade,
+    /// A signing key was removed: nothing that it signed is valid any more.
+    KeyRemoved,
+    /// A signing key was removed before its time: it is in the wrong hands.
+    KeyRevoked,
     /// A resource was read.
     Read,
     /// Resources were searched.
@@ -49,10 +65,18 @@ impl Kind {
             Kind::AppDeleted => "app_deleted",
             Kind::SignIn => "sign_in",
             Kind::SignOut => "sign_out",
+            Kind::LogoutNotice => "logout_notice",
+            Kind::LaunchMade => "launch_made",
+            Kind::LaunchUsed => "launch_used",
             Kind::Consent => "consent",
             Kind::CodeExchanged => "code_exchanged",
+            Kind::ServiceToken => "service_token",
+            Kind::AssertionReplayed => "assertion_replayed",
             Kind::Refreshed => "refreshed",
             Kind::GrantEnded => "grant_ended",
+            Kind::KeyMade => "key_made",
+            Kind::KeyRemoved => "key_removed",
+            Kind::KeyRevoked => "key_revoked",
             Kind::Read => "read",
             Kind::Search => "search",
             Kind::FormRefused => "form_refused",

@@ -12,16 +12,19 @@ pub mod config; // ground: every setting, and what the mode allows
 pub mod crypto; // ground: secrets and hashes, sealing
 pub mod error; // ground: what went wrong, as plain data
 pub mod events; // noun: who did what through which app to which record, and why
+pub mod fetch; // ground: the one guarded way to call outside
 pub mod jose; // ground: signatures: keys, and what is signed with them
 pub mod server; // server: from settings to a running server, and one table of all addresses
 
 /// The authorization server: OAuth 2.0 as SMART App Launch profiles it.
 pub mod oauth {
     pub mod access_token; // noun: access tokens, and what a presented one may do now
+    pub mod assertion; // noun: private_key_jwt: every check, each jti once
     pub mod authorize; // endpoint: /oauth/authorize
     pub mod checks; // noun: what an authorization request must fulfil
     pub mod client; // noun: an app, its secrets, who manages it
-    pub mod client_auth; // noun: who is calling: none, basic, post
+    pub mod client_auth; // noun: who is calling: none, basic, post, assertion
+    pub mod client_keys; // noun: the public keys that apps sign with
     pub mod client_metadata; // pure: what is known of an app by its registration
     pub mod code; // noun: codes: once, bound, short
     pub mod dpop; // pure: proofs that a caller holds a key
@@ -39,6 +42,7 @@ pub mod oauth {
     pub mod registration; // noun: what an app may register
     pub mod request; // noun: authorization requests on their way
     pub mod revoke; // endpoint: /oauth/revoke
+    pub mod service; // noun: backend services: a token for the app itself
     pub mod step; // noun: what a person must do next
     pub mod token; // endpoint: /oauth/token
 }
@@ -47,12 +51,15 @@ pub mod oauth {
 pub mod oidc {
     pub mod claims; // pure: what is said of a person: fhirUser, profile, name, email, phone, address
     pub mod id_token; // pure: the claims of an id_token, at_hash
+    pub mod logout; // endpoint: /oauth/logout
+    pub mod logout_notices; // noun: apps to be told that a session ended
     pub mod userinfo; // endpoint: /oauth/userinfo
 }
 
 /// What SMART adds to OAuth.
 pub mod smart {
     pub mod cover; // pure: which scopes allow which: cover, meet
+    pub mod launch; // noun: EHR launches: their context, and the handle that stands for it
     pub mod scope; // pure: scopes and their grammar
     pub mod words; // pure: scopes in plain words
 }
@@ -113,10 +120,13 @@ pub mod web {
     pub mod login; // page: who are you?
     pub mod page; // page: headers, frame, and the page for a problem
     pub mod steps; // page: /oauth/authorize/{id}, the way from an app and back
+    pub mod switch; // page: this launch is somebody else's
     pub mod views; // page: what the templates are filled with
 }
 
 /// For developing apps; provably absent in production.
 pub mod sandbox {
+    pub mod launcher; // sandbox: POST /sandbox/launches, apps launched as an EHR does
     pub mod people; // sandbox: people and records to begin with
+    pub mod posted; // sandbox: JSON that a program posts, and from where
 }

@@ -8,21 +8,25 @@ use axum::routing::{any, get, post};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::app::{App, Server};
-use crate::clock::{Chance, Clock, DAY};
+use crate::clock::{Chance, Clock, DAY, Millis};
 use crate::config::{Mode, Policy};
 use crate::crypto::{CryptoError, Mac, MasterKey};
 use crate::events;
+use crate::fetch::Fetcher;
 use crate::fhir::{api, index, resource};
 use crate::identity::session::{Csrf, Session};
+use crate::oauth::client_keys::ClientKeys;
 use crate::oauth::code::Code;
 use crate::oauth::keys::{KeyError, Keys};
 use crate::oauth::request::Request;
 use crate::oauth::{
-    access_token, authorize, introspect, metadata, par, proofs, pushed, refresh, register, revoke, token,
+    access_token, assertion, authorize, introspect, metadata, par, proofs, pushed, refresh, register, revoke,
+    token,
 };
-use crate::oidc::userinfo;
+use crate::oidc::{logout, logout_notices, userinfo};
 use crate::params;
-use crate::sandbox::people;
+use crate::sandbox::{launcher, people};
+use crate::smart::launch::Launch;
 use crate::store::db::{DbError, Store, Verdict};
 use crate::web::{account, answer, apps, cors, form, home, steps};
 
@@ -54,6 +58,9 @@ pub enum StartError {
          give its text as HEARTHGATE_KEY"
     )]
     KeyFileLost(String),
+    /// Nothing outside can be called.
+    #[error("calls to apps cannot be made: {0}")]
+    Calls(String),
     /// The database was made for the other mode.
     #[error("this database was made in {0} mode and stays so; use another file for {1} mode")]
     OtherMode(String, &'static str),
@@ -73,19 +80,20 @@ pub struct Parts {
     pub clock: Clock,
     /// Where random bytes come from.
     pub chance: Chance,
+    /// How long a signing key signs; for good where there is none.
+    pub key_rotation: Option<Millis>,
 }
 
 /// Puts a server together: stamps or checks the database's mode, loads keys and, in the sandbox, its people.
+/// A key that takes long to make is made on a thread of its own; who needs it waits for it.
 pub fn assemble(parts: Parts) -> Result<App, StartError> {
-    let Parts { issuer, mode, store, master, clock, chance } = parts;
+    let Parts { issuer, mode, store, master, clock, chance, key_rotation } = parts;
     stamp(&store, mode)?;
-    let master = match master {
-        Some(text) => {
-            MasterKey::from_text(&text).map_err(|e| StartError::Master("HEARTHGATE_KEY".into(), e))?
-        }
-        None => master_from_file(&store, &chance)?,
-    };
-    let keys = Keys::load(&store, &master, &chance, clock.now())?;
+    let master = master_key(&store, master, &chance)?;
+    let (csrf, cursors) = (Csrf::new(&master), Mac::new(&master, "cursor"));
+    let successors = Mac::new(&master, "refresh successor");
+    let mut keys = Keys::load(store.clone(), master, chance.clone())?;
+    let unmade = keys.begin(clock.now())?;
     let base = format!("{issuer}/fhir");
     remember(&store, "public_url", &issuer)?;
     let policy = Policy::from(mode);
@@ -96,19 +104,39 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
     if reindexed > 0 {
         tracing::info!(resources = reindexed, "indexed all resources anew");
     }
-    Ok(App::new(Server {
-        csrf: Csrf::new(&master),
-        cursors: Mac::new(&master, "cursor"),
-        successors: Mac::new(&master, "refresh successor"),
+    let app = App::new(Server {
+        csrf,
+        cursors,
+        successors,
         proofs: proofs::Used::new(clock.now()),
         reads: events::Queue::default(),
+        client_keys: ClientKeys::default(),
+        fetcher: Fetcher::new(policy.calls_near).map_err(|e| StartError::Calls(e.to_string()))?,
         issuer,
         policy,
         store,
         clock,
         chance,
         keys,
-    }))
+        key_rotation,
+    });
+    if let Some(unmade) = unmade {
+        let app = app.clone();
+        std::thread::spawn(move || {
+            if let Err(e) = app.keys.make_missing(unmade, app.now()) {
+                tracing::error!(cause = %e, "a signing key could not be made; it is tried again in a minute");
+            }
+        });
+    }
+    Ok(app)
+}
+
+/// The master key: from its text, or from the key file, which the first start makes.
+pub fn master_key(store: &Store, text: Option<String>, chance: &Chance) -> Result<MasterKey, StartError> {
+    match text {
+        Some(text) => MasterKey::from_text(&text).map_err(|e| StartError::Master("HEARTHGATE_KEY".into(), e)),
+        None => master_from_file(store, chance),
+    }
 }
 
 /// A setting that the server itself remembers.
@@ -189,6 +217,7 @@ pub fn routes(app: App) -> Router {
         .route("/", get(home::show))
         .route("/static/{file}", get(home::file))
         .route("/oauth/authorize/{id}", get(steps::show).post(steps::submit))
+        .route("/oauth/logout", get(logout::get).post(logout::post))
         .route("/account", get(account::show).post(account::sign_in))
         .route("/account/sign-out", post(account::sign_out))
         .route("/account/disconnect/{client_id}", post(account::disconnect))
@@ -206,6 +235,10 @@ pub fn routes(app: App) -> Router {
     if app.policy.shared_password {
         routes = routes.route("/sandbox/people", get(people::list));
     }
+    if app.policy.launch_simulator {
+        let launches = post(launcher::post).fallback(form::wrong_method);
+        routes = routes.route("/sandbox/launches", launches);
+    }
     routes
         .fallback(any(home::nothing))
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
@@ -215,8 +248,13 @@ pub fn routes(app: App) -> Router {
         .with_state(app)
 }
 
-/// Writes the events of reads, and now and then forgets what is long over, until the task is dropped.
+/// What is done beside answering, until the task is dropped: events are written, apps told of sign-outs, what is
+/// long over forgotten, and the signing keys looked after.
 pub async fn keep_house(app: App) {
+    tokio::join!(write_and_forget(app.clone()), logout_notices::send(app));
+}
+
+async fn write_and_forget(app: App) {
     let mut rounds = 0_u32;
     loop {
         tokio::time::sleep(FLUSH).await;
@@ -224,15 +262,19 @@ pub async fn keep_house(app: App) {
             tracing::error!(cause = %e, "events of reads could not be written; they wait");
         }
         rounds = (rounds + 1) % FLUSHES_TO_FORGET;
-        if rounds == 0
-            && let Err(e) = forget(&app).await
-        {
+        if rounds != 0 {
+            continue;
+        }
+        if let Err(e) = forget(&app).await {
             tracing::error!(cause = %e, "what is long over could not be forgotten; it stays");
+        }
+        if let Err(e) = look_after_keys(&app).await {
+            tracing::error!(cause = %e, "signing keys could not be looked after; they stay as they are");
         }
     }
 }
 
-/// Removes requests, codes, tokens and sessions that ended more than a day ago. Grants and events stay.
+/// Removes requests, launches, codes, tokens and sessions that ended more than a day ago. Grants and events stay.
 pub async fn forget(app: &App) -> Result<(), DbError> {
     let then = app.now() - DAY;
     app.store
@@ -241,9 +283,18 @@ pub async fn forget(app: &App) -> Result<(), DbError> {
             pushed::forget(tx, then)?;
             proofs::forget(tx, then)?;
             Code::forget(tx, then)?;
+            Launch::forget(tx, then)?;
             access_token::forget(tx, then)?;
             refresh::forget(tx, then)?;
+            assertion::forget(tx, then)?;
             Session::forget(tx, then).map(Verdict::Commit)
         })
         .await
+}
+
+/// Turns the signing keys that have signed for long enough, and removes those that are long out of use.
+pub async fn look_after_keys(app: &App) -> Result<(), KeyError> {
+    let (app, now) = (app.clone(), app.now());
+    let done = tokio::task::spawn_blocking(move || app.keys.look_after(app.key_rotation, now));
+    done.await.map_err(|_| DbError::Panicked)?
 }

@@ -8,7 +8,8 @@ mod browser;
 mod client_auth;
 mod fhir;
 mod forms;
-mod hands;
+pub mod hands;
+mod launch;
 mod redirects;
 mod refresh;
 mod registration;
@@ -56,8 +57,11 @@ const ROWS: [Row; 78] = [
     row(13, "form of the challenge", &["a_challenge_is_43_base64url_characters"]),
     row(14, "state", &["a_state_is_needed_and_echoed_byte_for_byte_up_to_its_limit"]),
     row(15, "aud", &["aud_must_be_this_server"]),
-    row(16, "launch handles", &["a_launch_handle_that_was_not_issued_here_is_refused_and_no_picker_is_shown"])
-        .but("no launch handles are issued yet, so none can be used, old or another app's"),
+    row(16, "launch handles", &["a_handle_that_is_made_up_used_expired_or_another_apps_begins_nothing",
+        "a_handle_is_good_for_its_own_server_only",
+        "a_handle_in_another_persons_hands_gives_neither_record_nor_code",
+        "no_web_page_and_no_other_name_of_this_machine_launches_anything",
+        "of_two_browsers_with_one_handle_one_gets_a_code_and_the_other_is_told_why_not"]),
     row(17, "endless scope", &["a_scope_no_app_would_send_is_refused_before_it_is_read"]),
     row(18, "odd scopes", &["a_scope_that_is_not_understood_is_left_out_and_never_widened"]),
     row(19, "system scopes", &["a_person_cannot_grant_system_scopes"]),
@@ -107,7 +111,8 @@ const ROWS: [Row; 78] = [
         "nobody_refreshes_what_was_ended",
         "an_app_is_disconnected_by_the_person_and_everything_it_holds_is_dead",
         "a_deleted_app_is_unknown_and_its_tokens_are_dead",
-        "signing_out_ends_the_session_and_what_was_granted_for_its_time"])
+        "signing_out_ends_the_session_and_what_was_granted_for_its_time",
+        "signing_out_by_an_app_ends_what_lasts_as_long_as_the_session_and_nothing_else"])
         .but("no passwords to change"),
     row(55, "restart", &["what_was_ended_stays_ended_after_a_restart"]),
     row(56, "online_access", &["online_access_ends_with_the_session"]),
@@ -118,7 +123,10 @@ const ROWS: [Row; 78] = [
         .but("a failing store is not simulated here; `store/sqlite.rs` tests that it answers with an error"),
     row(61, "where a token may stand", &["a_token_counts_in_one_authorization_header_only",
         "userinfo_refuses_what_is_no_sign_in"]),
-    later(62, "logout by an app", "no logout endpoint"),
+    row(62, "logout by an app", &["nobody_is_sent_after_signing_out_where_the_app_did_not_register",
+        "a_hint_that_is_no_id_token_of_this_server_signs_nobody_out",
+        "a_hint_of_another_person_or_another_session_asks_first",
+        "a_decision_counts_only_with_the_pages_own_form_token"]),
     row(63, "registration", &["no_redirects_and_a_thousand_redirects_are_refused",
         "a_logo_or_launch_address_that_is_no_web_address_is_refused",
         "what_is_registered_is_said_and_nothing_else_is"])
@@ -138,6 +146,7 @@ const ROWS: [Row; 78] = [
     later(71, "lockout", "no rate limits, and the sandbox's shared word cannot be guessed at"),
     later(72, "TOTP", "no second factor"),
     row(73, "sessions", &["the_session_is_new_at_each_sign_in_and_the_old_one_is_dead",
+        "a_session_that_was_signed_out_is_dead_on_the_server_whoever_keeps_its_cookie",
         "another_persons_refresh_token_never_turns_into_ones_own"]),
     row(74, "names", &["names_with_markup_and_direction_marks_stay_names_on_every_page"]),
     later(75, "federation", "no federation"),
@@ -146,12 +155,13 @@ const ROWS: [Row; 78] = [
     row(78, "delegate revoked", &["whoever_may_no_longer_act_for_a_patient_gets_no_further_token"]),
 ];
 
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     include_str!("attacks/authorize.rs"),
     include_str!("attacks/browser.rs"),
     include_str!("attacks/client_auth.rs"),
     include_str!("attacks/fhir.rs"),
     include_str!("attacks/forms.rs"),
+    include_str!("attacks/launch.rs"),
     include_str!("attacks/redirects.rs"),
     include_str!("attacks/refresh.rs"),
     include_str!("attacks/registration.rs"),
@@ -159,7 +169,13 @@ const SOURCES: [&str; 9] = [
 ];
 
 /// Tests elsewhere that a row may name too.
-const BESIDE: [&str; 3] = [include_str!("apps.rs"), include_str!("launch.rs"), include_str!("tokens.rs")];
+const BESIDE: [&str; 5] = [
+    include_str!("apps.rs"),
+    include_str!("ehr_launch.rs"),
+    include_str!("launch.rs"),
+    include_str!("logout.rs"),
+    include_str!("tokens.rs"),
+];
 
 #[test]
 fn every_row_of_the_list_has_its_tests_or_the_reason_why_not() {

@@ -391,3 +391,45 @@ async fn it_is_discovered_everywhere_and_pages_may_send_it() {
         assert!(answer.header("access-control-expose-headers").contains("WWW-Authenticate"), "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_backend_services_token_is_bound_too_and_assertion_and_proof_are_each_good_once() {
+    let server = TestApp::start().await;
+    let (signs, key) = (Key::new(), Key::new());
+    let client = server
+        .try_register(json!({
+            "redirect_uris": [],
+            "grant_types": ["client_credentials"],
+            "token_endpoint_auth_method": "private_key_jwt",
+            "jwks": {"keys": [signs.0.jwk()]},
+            "scope": "system/*.rs",
+        }))
+        .await
+        .json();
+    let assertion = |jti: &str| {
+        let now = server.app.now() / SECOND;
+        let (id, audience) = (&client["client_id"], format!("{}/oauth/token", server.url));
+        let claims = json!({"iss": id, "sub": id, "aud": audience, "iat": now, "exp": now + 60, "jti": jti});
+        signs.0.sign("JWT", &claims).unwrap()
+    };
+    let ask = |jti: &str, proof: &str| {
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("scope", "system/*.rs"),
+            ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"),
+            ("client_assertion", &assertion(jti)),
+        ];
+        Answer::to(server.request(Method::POST, "/oauth/token").form(&form).header("dpop", proof))
+    };
+    let proof = key.for_token_endpoint(&server);
+    let answer = ask("1", &proof).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let token = answer.json();
+    assert_eq!(token["token_type"], "DPoP");
+    assert_eq!(key.read(&server, &token).await.status, StatusCode::OK);
+    let plain = server.fhir(access(&token), "Patient/patient-maria").await;
+    assert_eq!(plain.status, StatusCode::UNAUTHORIZED);
+    assert_refused(&ask("2", &proof).await, "invalid_dpop_proof", "was used before");
+    let again = ask("1", &key.for_token_endpoint(&server)).await;
+    assert_eq!((again.status, again.error().as_str()), (StatusCode::UNAUTHORIZED, "invalid_client"));
+}

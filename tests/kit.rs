@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hearthgate::app::App;
-use hearthgate::clock::{Chance, Clock, Millis};
+use hearthgate::clock::{Chance, Clock, DAY, Millis};
 use hearthgate::config::Mode;
 use hearthgate::crypto::{MasterKey, sha256_base64url};
 use hearthgate::server::{self, Parts};
@@ -122,17 +122,26 @@ impl TestApp {
 
     /// The same at another time.
     pub async fn start_at(store: Store, now: Millis) -> TestApp {
+        TestApp::start_as(store, Mode::Sandbox, now).await
+    }
+
+    pub async fn start_in_production() -> TestApp {
+        TestApp::start_as(Store::open(":memory:").expect("a store"), Mode::Production, NOW).await
+    }
+
+    async fn start_as(store: Store, mode: Mode, now: Millis) -> TestApp {
         static SEED: AtomicU64 = AtomicU64::new(1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let chance = Chance::seeded(SEED.fetch_add(1, Ordering::SeqCst) << 32);
         let parts = Parts {
             issuer: url.clone(),
-            mode: Mode::Sandbox,
+            mode,
             store,
             master: Some(MasterKey::new(&Chance::seeded(7)).to_text()),
             clock: Clock::frozen_at(now),
             chance,
+            key_rotation: Some(90 * DAY),
         };
         let app = tokio::task::spawn_blocking(|| server::assemble(parts))
             .await
@@ -217,6 +226,22 @@ impl TestApp {
             untick: Vec::new(),
             tick: Vec::new(),
         }
+    }
+
+    /// Launches an app as an EHR does, by Maria unless `extra` says otherwise.
+    pub async fn try_ehr_launch(&self, client: &TestClient, extra: Value) -> Answer {
+        let mut wanted = json!({"client_id": client.id, "person": "maria"});
+        if let (Value::Object(all), Value::Object(extra)) = (&mut wanted, extra) {
+            all.extend(extra);
+        }
+        Answer::to(self.request(Method::POST, "/sandbox/launches").json(&wanted)).await
+    }
+
+    /// The handle of such a launch.
+    pub async fn ehr_launch(&self, client: &TestClient, extra: Value) -> String {
+        let answer = self.try_ehr_launch(client, extra).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        answer.json()["launch"].as_str().expect("a handle").to_owned()
     }
 
     /// Posts a form to the token endpoint, as a public app does.
@@ -419,10 +444,14 @@ impl<'a> Launch<'a> {
         (path, page)
     }
 
-    /// Answers the consent page.
+    /// Answers the consent page, in a new browser.
     pub async fn decide(&self, decision: &str) -> Answer {
-        let browser = self.server.browser();
-        let (path, page) = self.to_consent(&browser).await;
+        self.decide_in(&self.server.browser(), decision).await
+    }
+
+    /// Answers the consent page in a browser where somebody may be signed in already.
+    pub async fn decide_in(&self, browser: &Browser<'_>, decision: &str) -> Answer {
+        let (path, page) = self.to_consent(browser).await;
         assert!(page.text.contains("name=\"decision\""), "not the consent page: {}", page.text);
         let csrf = page.hidden("csrf").expect("a form token");
         let (ticked, _) = page.boxes("scope");
@@ -440,7 +469,14 @@ impl<'a> Launch<'a> {
 
     /// Allows it and exchanges the code; answers with the token answer.
     pub async fn token(&self) -> Value {
-        let answer = self.server.exchange(self.client, &self.code().await).await;
+        self.token_in(&self.server.browser()).await
+    }
+
+    /// The same in a browser where somebody may be signed in already.
+    pub async fn token_in(&self, browser: &Browser<'_>) -> Value {
+        let params = self.decide_in(browser, "allow").await.redirect_params();
+        let code = params.get("code").unwrap_or_else(|| panic!("no code: {params:?}"));
+        let answer = self.server.exchange(self.client, code).await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         answer.json()
     }

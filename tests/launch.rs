@@ -287,15 +287,3 @@ async fn signing_out_ends_the_session_and_what_was_granted_for_its_time() {
     assert_eq!(refresh(&tokens[0]).await.error(), "invalid_grant");
     assert_eq!(refresh(&tokens[1]).await.status, StatusCode::OK, "it was granted to outlive the session");
 }
-
-#[tokio::test]
-async fn a_launch_handle_that_was_not_issued_here_is_refused_and_no_picker_is_shown() {
-    let server = TestApp::start().await;
-    let client = server.register(json!({})).await;
-    for scope in ["launch patient/*.rs", "launch/patient patient/*.rs"] {
-        let told =
-            server.launch(&client).scope(scope).with("launch", "made-up").answer().await.redirect_params();
-        assert_eq!(told["error"], "invalid_request");
-        assert!(told["error_description"].contains("`launch`"), "{}", told["error_description"]);
-    }
-}

@@ -276,3 +276,18 @@ async fn what_was_pushed_dies_with_the_redirect_uri_and_the_app() {
     set("DELETE FROM clients WHERE id = $1").await;
     assert!(pushed.answer().await.text.contains("No app is registered"));
 }
+
+#[tokio::test]
+async fn an_ehr_launch_may_be_pushed_and_its_handle_is_judged_at_once() {
+    let (server, client) = start(json!({})).await;
+    let other = server.register(json!({})).await;
+    let begun = json!({"person": "ruth", "patient": "patient-maria"});
+    let handle = server.ehr_launch(&client, begun).await;
+    let scope = "launch openid fhirUser patient/*.rs";
+    let stolen = server.launch(&other).scope(scope).with("launch", &handle).push().await;
+    assert_eq!((stolen.status, stolen.error().as_str()), (StatusCode::BAD_REQUEST, "invalid_request"));
+    let pushed = server.launch(&client).scope(scope).with("launch", &handle).by("ruth").pushed().await;
+    assert_eq!(pushed.token().await["patient"], "patient-maria");
+    let again = server.launch(&client).scope(scope).with("launch", &handle).push().await;
+    assert_refused(&again, StatusCode::BAD_REQUEST, "invalid_request", "`launch`");
+}

@@ -144,6 +144,7 @@ impl Records {
                 account: Some(account.id),
                 patient,
                 encounter: None,
+                context: None,
                 audience,
                 scope,
                 session: None,

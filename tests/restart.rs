@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use crate::kit::{CALLBACK, TestApp, VERIFIER};
 
 /// A server in a process of its own.
-struct Process {
+pub struct Process {
     child: Child,
-    issuer: String,
+    pub issuer: String,
 }
 
 impl Drop for Process {
@@ -30,7 +30,7 @@ impl Drop for Process {
 
 impl Process {
     /// Starts over `database`; `listen` is kept the same over restarts, since it is the issuer.
-    fn start(database: &Path, listen: &str) -> Process {
+    pub fn start(database: &Path, listen: &str) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hearthgate"))
             .args(["serve", "--ready-json", "--listen", listen, "--database"])
             .arg(database)
@@ -52,10 +52,11 @@ impl Process {
     }
 }
 
-struct Folder(PathBuf);
+/// A folder of its own for a test, removed with it.
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Folder {
+    pub fn new(name: &str) -> Folder {
         let path = std::env::temp_dir().join(format!("hearthgate-test-{name}-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&path));
         std::fs::create_dir(&path).expect("a folder");

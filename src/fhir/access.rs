@@ -85,6 +85,8 @@ pub enum Sees {
     Everyone,
     /// These patients.
     Patients(BTreeSet<String>),
+    /// No person is there: a backend service, which sees what its `system/` scopes say.
+    AsService,
 }
 
 /// What a caller holds.
@@ -96,7 +98,7 @@ pub struct Holder<'a> {
     pub patient: Option<&'a str>,
     /// What the person may see.
     pub sees: Sees,
-    /// The person's own resource, relative: `Patient/…`.
+    /// The person's own resource, relative: `Patient/…`; a service has none.
     pub fhir_user: Option<&'a str>,
 }
 
@@ -156,7 +158,8 @@ fn own_resource(holder: &Holder<'_>, interaction: Interaction, resource_type: &s
 
 fn by_level(holder: &Holder<'_>, level: Level, resource_type: &str) -> Reach {
     match (level, &holder.sees) {
-        (Level::System, _) => Reach::Nothing,
+        (Level::System, Sees::AsService) => open_reach(resource_type),
+        (Level::System, _) | (_, Sees::AsService) => Reach::Nothing,
         (Level::User, Sees::Everyone) => Reach::All,
         (Level::User, Sees::Patients(patients)) => about(holder, patients, resource_type),
         (Level::Patient, sees) => {
@@ -164,6 +167,7 @@ fn by_level(holder: &Holder<'_>, level: Level, resource_type: &str) -> Reach {
             let may_still = match sees {
                 Sees::Everyone => true,
                 Sees::Patients(patients) => patients.contains(patient),
+                Sees::AsService => false,
             };
             let patients = BTreeSet::from([patient.to_owned()]);
             if may_still { about(holder, &patients, resource_type) } else { Reach::Nothing }

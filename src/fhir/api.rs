@@ -19,7 +19,7 @@ use crate::clock::Millis;
 use crate::error::{Code, Problem, insufficient_scope, invalid_request, invalid_token, not_found};
 use crate::events::{Event, Kind};
 use crate::identity::account::Account;
-use crate::oauth::access_token::Bearer;
+use crate::oauth::access_token::{Bearer, Subject};
 use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
 use crate::store::db::{DbError, Tx};
@@ -134,12 +134,14 @@ fn bearer(server: &Server, call: &Call, query: Option<&str>) -> Result<Caller, R
     Ok(Caller::Bearer(Box::new(bearer)))
 }
 
-/// Whom the person behind a token may act for.
+/// Whom the holder of a token may act for.
 fn sees(bearer: &Bearer) -> Sees {
-    if bearer.account.sees_everyone {
-        Sees::Everyone
-    } else {
-        Sees::Patients(bearer.acts_for.iter().map(|entry| entry.patient.clone()).collect::<BTreeSet<_>>())
+    match &bearer.subject {
+        Subject::Service => Sees::AsService,
+        Subject::Person(account, _) if account.sees_everyone => Sees::Everyone,
+        Subject::Person(_, acts_for) => {
+            Sees::Patients(acts_for.iter().map(|entry| entry.patient.clone()).collect::<BTreeSet<_>>())
+        }
     }
 }
 
@@ -152,7 +154,7 @@ impl Caller {
                     scopes: &bearer.scopes,
                     patient: bearer.grant.patient.as_deref(),
                     sees: sees(bearer),
-                    fhir_user: Some(&bearer.account.fhir_user),
+                    fhir_user: bearer.account().map(|account| account.fhir_user.as_str()),
                 };
                 access::reach(&holder, interaction, resource_type)
             }
@@ -189,7 +191,7 @@ impl Caller {
         let event = Event::new(access.kind, server.now())
             .grant(bearer.grant.id.clone())
             .client(bearer.client.id.clone())
-            .account(bearer.account.id.clone())
+            .account(bearer.account().map(|account| account.id.clone()))
             .patient(access.patient.filter(|p| !p.is_empty()).map(str::to_owned))
             .resource_type(access.resource_type.to_owned())
             .resource(access.id.map(str::to_owned));
@@ -228,7 +230,10 @@ impl Caller {
     fn still_stands(&self, tx: &Tx<'_>, now: Millis) -> Result<bool, DbError> {
         let Caller::Bearer(bearer) = self else { return Ok(true) };
         let ended = Grant::find(tx, &bearer.grant.id)?.is_none_or(|grant| grant.ended.is_some());
-        let shut_out = Account::find(tx, &bearer.account.id)?.is_none_or(|account| account.disabled);
+        let shut_out = match bearer.account() {
+            Some(account) => Account::find(tx, &account.id)?.is_none_or(|account| account.disabled),
+            None => false,
+        };
         Ok(!ended && !shut_out && now < bearer.expires)
     }
 }

@@ -3,6 +3,8 @@
 use crate::clock::{Chance, MINUTE, Millis};
 use crate::config::{SESSION_IDLE, SESSION_LIFE};
 use crate::crypto::{Hashed, Mac, MasterKey, Secret};
+use crate::oauth::grant::Grant;
+use crate::oidc::logout_notices;
 use crate::params;
 use crate::store::db::{DbError, Tx};
 
@@ -23,14 +25,14 @@ pub struct Session {
 
 impl Session {
     /// Signs a person in at a browser. Their own session there goes on under a new secret, so that what
-    /// depends on it lives; somebody else's is ended, and its `sid` answered.
+    /// depends on it lives; somebody else's is ended.
     pub fn sign_in(
         tx: &Tx<'_>,
         cookie: Option<&str>,
         account: &str,
         now: Millis,
         chance: &Chance,
-    ) -> Result<(Secret, Option<String>), DbError> {
+    ) -> Result<Secret, DbError> {
         let secret = Secret::new("", chance);
         let present = match cookie {
             Some(cookie) => Session::find(tx, cookie, now)?,
@@ -41,17 +43,17 @@ impl Session {
                 "UPDATE sessions SET secret_hash = $2, signed_in_ms = $3, seen_ms = $3 WHERE sid = $1",
                 params![&own.sid, secret.hashed().as_str(), now],
             )?;
-            return Ok((secret, None));
+            return Ok(secret);
         }
         if let Some(other) = &present {
-            tx.execute("UPDATE sessions SET ended_ms = $2 WHERE sid = $1", params![&other.sid, now])?;
+            Session::end(tx, &other.sid, now)?;
         }
         tx.execute(
             "INSERT INTO sessions (sid, secret_hash, account, signed_in_ms, seen_ms)
              VALUES ($1, $2, $3, $4, $4)",
             params![chance.id(), secret.hashed().as_str(), account, now],
         )?;
-        Ok((secret, present.map(|other| other.sid)))
+        Ok(secret)
     }
 
     /// The live session that a cookie names.
@@ -98,13 +100,22 @@ impl Session {
         tx.execute("UPDATE sessions SET seen_ms = $2 WHERE sid = $1", params![sid, now]).map(drop)
     }
 
-    /// Ends the session that a cookie names, whatever its age.
-    pub fn end(tx: &Tx<'_>, cookie: &str, now: Millis) -> Result<(), DbError> {
-        tx.execute(
-            "UPDATE sessions SET ended_ms = $2 WHERE secret_hash = $1 AND ended_ms IS NULL",
-            params![Hashed::of(cookie).as_str(), now],
-        )
-        .map(drop)
+    /// The `sid` of the session that a cookie names, unless it was ended: one that only ran out counts too.
+    pub fn sid_of(tx: &Tx<'_>, cookie: &str) -> Result<Option<String>, DbError> {
+        let sql = "SELECT sid FROM sessions WHERE secret_hash = $1 AND ended_ms IS NULL";
+        tx.first(sql, params![Hashed::of(cookie).as_str()], |row| row.get(0))
+    }
+
+    /// Ends a session and what was granted for its time, and has the apps told that signed the person in
+    /// during it. Whether there was one to end.
+    pub fn end(tx: &Tx<'_>, sid: &str, now: Millis) -> Result<bool, DbError> {
+        let sql = "UPDATE sessions SET ended_ms = $2 WHERE sid = $1 AND ended_ms IS NULL RETURNING sid";
+        let ended = tx.first(sql, params![sid, now], |row| row.get::<String>(0))?.is_some();
+        if ended {
+            Grant::end_with_session(tx, sid, now)?;
+            logout_notices::keep(tx, sid, now)?;
+        }
+        Ok(ended)
     }
 }
 

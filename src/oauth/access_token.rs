@@ -17,10 +17,8 @@ pub struct Bearer {
     pub grant: Grant,
     /// The app that holds it.
     pub client: Client,
-    /// The person it acts for.
-    pub account: Account,
-    /// Whose records that person may open now.
-    pub acts_for: Vec<ActsFor>,
+    /// For whom it acts.
+    pub subject: Subject,
     /// What it may do: token ∩ grant ∩ what the app is registered for.
     pub scopes: Vec<Scope>,
     /// The thumbprint of the key it is bound to; then it counts only with a proof by that key (RFC 9449 7).
@@ -31,16 +29,42 @@ pub struct Bearer {
     pub expires: Millis,
 }
 
+/// For whom a token acts.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// For a person, and so for those whose records that person may open now.
+    Person(Box<Account>, Vec<ActsFor>),
+    /// For the app itself, a backend service.
+    Service,
+}
+
+impl Bearer {
+    /// The person it acts for, if it is one.
+    pub fn account(&self) -> Option<&Account> {
+        match &self.subject {
+            Subject::Person(account, _) => Some(account),
+            Subject::Service => None,
+        }
+    }
+
+    /// `sub`: the person, or the app itself (RFC 9068 2.2).
+    pub fn sub(&self) -> &str {
+        self.account().map_or(&self.client.id, |account| &account.id)
+    }
+}
+
 /// A token that was just issued, with everything its answer is made of.
 pub struct Issued {
     /// Under which grant.
     pub grant: Grant,
-    /// By whom.
-    pub account: Account,
+    /// By whom; nobody for a backend service.
+    pub account: Option<Account>,
     /// To which app.
     pub client: Client,
     /// What the token may do, as text.
     pub scope: String,
+    /// How long it lives.
+    pub life: Millis,
     /// The token.
     pub access_token: String,
     /// The thumbprint of the key it is bound to.
@@ -152,18 +176,22 @@ impl Bearer {
         let Some(client) = Client::find(tx, &grant.client)? else {
             return Ok(Err(Dead::Ended("the app was deleted".into())));
         };
-        let account = match &grant.account {
-            Some(id) => Account::find(tx, id)?,
-            None => None,
+        let subject = match &grant.account {
+            None => Subject::Service,
+            Some(id) => match Account::find(tx, id)?.filter(|a| !a.disabled) {
+                None => return Ok(Err(Dead::PersonDisabled)),
+                Some(account) => {
+                    let acts_for = Account::acts_for(tx, &account.id, now)?;
+                    Subject::Person(Box::new(account), acts_for)
+                }
+            },
         };
-        let Some(account) = account.filter(|a| !a.disabled) else { return Ok(Err(Dead::PersonDisabled)) };
-        let acts_for = Account::acts_for(tx, &account.id, now)?;
         let granted = grant.scopes();
         let scopes = match narrowed {
             Some(text) => cover::meet(&Scope::list(&text), &granted),
             None => granted,
         };
         let scopes = cover::meet(&scopes, &client.metadata.scopes());
-        Ok(Ok(Bearer { grant, client, account, acts_for, scopes, jkt, issued, expires }))
+        Ok(Ok(Bearer { grant, client, subject, scopes, jkt, issued, expires }))
     }
 }

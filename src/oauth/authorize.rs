@@ -58,7 +58,7 @@ async fn authorize(app: &App, raw: &[u8], headers: &HeaderMap) -> Response {
 
 async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Refusal> {
     let params = Params::parse(raw).map_err(Refusal::Page)?;
-    let (client, asked, pushed) = asked(app, &params)?;
+    let (client, asked, pushed) = asked(app, &params).await?;
     let back = |problem| Back::with(&asked.redirect_uri, asked.state.as_deref(), problem);
     if !machine_agrees(&client, &asked) {
         return Err(back(invalid_request("the request does not follow RFC 6749 4.1.1")));
@@ -90,12 +90,12 @@ async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Re
 }
 
 /// What is asked, and by which app: here and now, or in a request that the app has pushed before.
-fn asked(server: &Server, params: &Params) -> Result<(Client, Asked, Option<Pushed>), Refusal> {
+async fn asked(server: &Server, params: &Params) -> Result<(Client, Asked, Option<Pushed>), Refusal> {
     if params.all("request_uri").any(|uri| !uri.is_empty()) {
         let (client, pushed) = find_pushed(server, params).map_err(Refusal::Page)?;
         return Ok((client, pushed.asked.clone(), Some(pushed)));
     }
-    let (client, asked) = checks::all(server, params)?;
+    let (client, asked) = checks::all(server, params).await?;
     if client.metadata.require_pushed_authorization_requests {
         let words = "the app is registered with `require_pushed_authorization_requests`; push the request to \
                      /oauth/par, and send `client_id` and the `request_uri` of its answer here";
@@ -131,6 +131,10 @@ fn without_a_page(request: &Request, visitor: &Visitor) -> Problem {
     });
     let (code, words) = match step::next(request, present) {
         Step::SignIn => (Code::LoginRequired, "nobody is signed in, and `prompt=none` forbids asking"),
+        Step::SwitchPerson => {
+            (Code::LoginRequired, "somebody else launched the app, and `prompt=none` forbids asking for them")
+        }
+        Step::RecordClosed => (Code::AccessDenied, "the person may no longer open this patient's record"),
         Step::ChoosePatient => {
             (Code::InteractionRequired, "a patient must be chosen, and `prompt=none` forbids asking")
         }

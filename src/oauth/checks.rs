@@ -7,11 +7,14 @@ use super::redirect;
 use super::request::{Asked, LeftOut, Prompt};
 use crate::app::Server;
 use crate::error::{Code, Problem, invalid_request, invalid_scope};
+use crate::events::{Event, Kind};
 use crate::smart::cover;
+use crate::smart::launch::{self, Launch, Launched};
 use crate::smart::scope::{self, Level, Meaning, Scope};
+use crate::store::db::Verdict;
 
 /// The longest `state` that is echoed.
-const LONGEST_STATE: usize = 8 * 1024;
+pub const LONGEST_STATE: usize = 8 * 1024;
 /// The longest of any other single value; only `scope` may be longer.
 const LONGEST_VALUE: usize = 4 * 1024;
 
@@ -48,41 +51,61 @@ impl Refusal {
 }
 
 /// Every check, in order: what is asked, and by which app.
-pub fn all(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
+pub async fn all(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
     let (client, redirect_uri) = known_app(server, params).map_err(Refusal::Page)?;
     // A repeated `state` is itself the mistake; none is echoed then.
     let state = params.one("state").ok().flatten().filter(|s| s.len() <= LONGEST_STATE);
     let mut asked = Asked::nothing(&redirect_uri, state);
-    match fill(server, &client, params, &mut asked) {
+    match fill(server, &client, params, &mut asked).await {
         Ok(()) => Ok((client, asked)),
         Err(problem) => Err(Back::with(&redirect_uri, state, problem)),
     }
 }
 
-fn fill(server: &Server, client: &Client, params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+async fn fill(server: &Server, client: &Client, params: &Params, asked: &mut Asked) -> Result<(), Problem> {
     for check in BEFORE_SCOPES {
         check(params, asked)?;
     }
     let words = scope_words(params)?;
     pkce(params, asked)?;
-    negotiate(client, &words, asked)?;
-    audience(&server.fhir_base(), &server.userinfo(), params, asked)
+    negotiate(client, &words, params, asked)?;
+    audience(&server.fhir_base(), &server.userinfo(), params, asked)?;
+    if let Some(handle) = params.one("launch")? {
+        asked.launched = Some(launched(server, client, asked, handle).await?);
+    }
+    Ok(())
 }
 
 /// One check: it reads parameters and notes what was asked.
 type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
 
 /// What is checked before scopes are looked at, in this order.
-const BEFORE_SCOPES: [Check; 8] = [
+const BEFORE_SCOPES: [Check; 7] = [
     each_parameter_once,
     no_value_is_endless,
     no_request_object,
-    no_foreign_launch,
     response_type_is_code,
     state_fits,
     openid_extras,
     key_fits,
 ];
+
+/// The EHR launch that the app came with. A handle that is no good is never passed over: going on as a
+/// standalone launch would open a record that nobody chose.
+async fn launched(
+    server: &Server,
+    client: &Client,
+    asked: &Asked,
+    handle: &str,
+) -> Result<Launched, Problem> {
+    let found = server.store.read(|tx| Launch::find(tx, handle))?.ok_or_else(launch::unknown)?;
+    let (now, client, account) = (server.now(), client.id.clone(), found.account.clone());
+    let Err(problem) = found.fits(&client, &asked.audience, now) else { return Ok(found.presented(handle)) };
+    let event = Event::new(Kind::LaunchUsed, now).client(client).account(account);
+    let event = event.refused(problem.words.to_string());
+    server.store.write(move |tx| event.insert(tx).map(Verdict::Commit)).await?;
+    Err(problem)
+}
 
 /// The app exists and the redirect is one of its own: otherwise nothing may be sent there.
 fn known_app(server: &Server, params: &Params) -> Result<(Client, String), Problem> {
@@ -153,18 +176,6 @@ fn no_request_object(params: &Params, _: &mut Asked) -> Result<(), Problem> {
         return Err(invalid_request(words).at("request_uri"));
     }
     Ok(())
-}
-
-/// No EHR launches begin here yet, so whatever `launch` holds was not issued by this server. Going on as if it
-/// were a standalone launch would open a record that nobody chose.
-fn no_foreign_launch(params: &Params, _: &mut Asked) -> Result<(), Problem> {
-    match params.one("launch")? {
-        None => Ok(()),
-        Some(_) => Err(invalid_request(
-            "this `launch` was not issued by this server; leave it out to begin a standalone launch",
-        )
-        .at("launch")),
-    }
 }
 
 fn response_type_is_code(params: &Params, _: &mut Asked) -> Result<(), Problem> {
@@ -282,7 +293,8 @@ fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
 }
 
 /// Keeps the scopes that are understood and registered, as asked and in that order; says why of the others.
-fn negotiate(client: &Client, words: &[&str], asked: &mut Asked) -> Result<(), Problem> {
+fn negotiate(client: &Client, words: &[&str], params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+    let from_ehr = params.one("launch")?.is_some();
     let registered = client.metadata.scopes();
     let mut kept: Vec<Scope> = Vec::new();
     for word in words {
@@ -293,7 +305,7 @@ fn negotiate(client: &Client, words: &[&str], asked: &mut Asked) -> Result<(), P
                 continue;
             }
         };
-        match cannot_be_granted(&scope, words, &registered) {
+        match cannot_be_granted(&scope, words, from_ehr, &registered) {
             None => kept.push(scope),
             Some(why) => {
                 asked.left_out.push(LeftOut { scope: scope.text, why: why.to_owned(), meant: None });
@@ -329,11 +341,16 @@ fn explain(left_out: &LeftOut) -> String {
 }
 
 /// Why an understood scope still cannot be granted.
-fn cannot_be_granted(scope: &Scope, words: &[&str], registered: &[Scope]) -> Option<&'static str> {
+fn cannot_be_granted(
+    scope: &Scope,
+    words: &[&str],
+    from_ehr: bool,
+    registered: &[Scope],
+) -> Option<&'static str> {
     if scope.is_at(Level::System) {
         return Some("system scopes are for backend services, not for a person to grant");
     }
-    if scope.meaning == Meaning::Launch {
+    if scope.meaning == Meaning::Launch && !from_ehr {
         return Some("this is not a launch from an EHR: no `launch` parameter was sent");
     }
     if scope.is_identity() && scope.meaning != Meaning::OpenId && !words.contains(&"openid") {
@@ -362,10 +379,12 @@ fn audience(base: &str, userinfo: &str, params: &Params, asked: &mut Asked) -> R
         let words = format!("`aud` names {shown}, but this server guards {base}; send `aud={base}`");
         return Err(invalid_request(words).at("aud"));
     }
-    let opens_fhir = asked.scopes().iter().any(|s| {
-        s.resource().is_some()
-            || matches!(s.meaning, Meaning::LaunchPatient | Meaning::LaunchEncounter | Meaning::Launch)
-    });
+    let from_ehr = params.one("launch")?.is_some();
+    let opens_fhir = from_ehr
+        || asked.scopes().iter().any(|s| {
+            s.resource().is_some()
+                || matches!(s.meaning, Meaning::LaunchPatient | Meaning::LaunchEncounter | Meaning::Launch)
+        });
     if named.is_empty() && opens_fhir {
         return Err(invalid_request(format!(
             "`aud` is missing; send the FHIR base the token is for: `aud={base}`"

@@ -46,12 +46,19 @@ impl Client {
         add_secret(tx, &self.id, secret, now)
     }
 
-    /// Whether `presented` is one of the app's live secrets.
-    pub fn has_secret(tx: &Tx<'_>, id: &str, presented: &str) -> Result<bool, DbError> {
+    /// Which of the app's live secrets `presented` is.
+    pub fn secret(tx: &Tx<'_>, id: &str, presented: &str) -> Result<Option<Hashed>, DbError> {
         let kept: Vec<String> =
             tx.all("SELECT hash FROM client_secrets WHERE client = $1", params![id], |row| row.get(0))?;
         // Every live secret is compared, so that the time does not tell which one matched.
-        Ok(kept.iter().fold(false, |found, hash| Hashed::matches(hash, presented) | found))
+        let found = kept.iter().fold(false, |found, hash| Hashed::matches(hash, presented) | found);
+        Ok(found.then(|| Hashed::of(presented)))
+    }
+
+    /// Whether a secret is still one of the app's.
+    pub fn still_has_secret(tx: &Tx<'_>, id: &str, secret: &Hashed) -> Result<bool, DbError> {
+        let sql = "SELECT 1 FROM client_secrets WHERE client = $1 AND hash = $2";
+        Ok(tx.first(sql, params![id, secret.as_str()], |row| row.get::<i64>(0))?.is_some())
     }
 
     /// Every app that this browser manages, in the order they were registered.

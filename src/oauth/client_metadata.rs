@@ -203,6 +203,12 @@ impl Metadata {
         self.redirect_uris.iter().any(|own| redirect::is_registered(own, sent, self.application_type))
     }
 
+    /// Whether a person who signed out may be sent to `sent`.
+    pub fn allows_post_logout_redirect(&self, sent: &str) -> bool {
+        let own = &self.post_logout_redirect_uris;
+        own.iter().any(|own| redirect::is_registered(own, sent, self.application_type))
+    }
+
     /// The web origins of its redirect and launch URIs, for CORS.
     pub fn origins(&self) -> impl Iterator<Item = String> + '_ {
         let urls = self.redirect_uris.iter().chain(&self.initiate_login_uri);

@@ -4,6 +4,7 @@ use crate::clock::Millis;
 use crate::error::{Problem, invalid_grant};
 use crate::identity::account::Account;
 use crate::params;
+use crate::smart::launch::LaunchContext;
 use crate::smart::scope::{Meaning, Scope};
 use crate::store::db::{DbError, Row, Tx};
 
@@ -20,6 +21,8 @@ pub struct Grant {
     pub patient: Option<String>,
     /// The encounter in context.
     pub encounter: Option<String>,
+    /// What else an EHR launch told.
+    pub context: Option<LaunchContext>,
     /// What its access tokens are good at: `P/fhir`, or `P/oauth/userinfo`.
     pub audience: String,
     /// What was granted, as text.
@@ -37,22 +40,24 @@ pub struct Grant {
 }
 
 pub(super) const COLUMNS: &str = "g.id, g.client, g.account, g.patient, g.encounter, g.audience, g.scopes, g.session, \
-     g.signed_in_ms, g.trace, g.created_ms, g.ended_ms, g.ended_why";
+     g.signed_in_ms, g.trace, g.created_ms, g.ended_ms, g.ended_why, g.context";
 
 /// How many columns [`COLUMNS`] has.
-pub(super) const WIDTH: usize = 13;
+pub(super) const WIDTH: usize = 14;
 
 impl Grant {
     /// Reads [`COLUMNS`] from the first column on.
     pub(super) fn read(row: &Row<'_>) -> Result<Grant, DbError> {
         let ended: Option<Millis> = row.get(11)?;
         let why: Option<String> = row.get(12)?;
+        let context: Option<String> = row.get(13)?;
         Ok(Grant {
             id: row.get(0)?,
             client: row.get(1)?,
             account: row.get(2)?,
             patient: row.get(3)?,
             encounter: row.get(4)?,
+            context: context.map(|text| LaunchContext::read(&text)).transpose()?,
             audience: row.get(5)?,
             scope: row.get(6)?,
             session: row.get(7)?,
@@ -67,8 +72,8 @@ impl Grant {
     pub fn insert(&self, tx: &Tx<'_>) -> Result<(), DbError> {
         tx.execute(
             "INSERT INTO grants (id, client, account, patient, encounter, audience, scopes, session,
-                                 signed_in_ms, trace, created_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+                                 signed_in_ms, trace, created_ms, context)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             params![
                 &self.id,
                 &self.client,
@@ -80,7 +85,8 @@ impl Grant {
                 self.session.as_deref(),
                 self.signed_in,
                 &self.trace,
-                self.created
+                self.created,
+                self.context.as_ref().map(LaunchContext::to_text)
             ],
         )
         .map(drop)
@@ -123,13 +129,16 @@ impl Grant {
         )
     }
 
+    /// What was granted in a session, ended or not.
+    pub fn of_session(tx: &Tx<'_>, sid: &str) -> Result<Vec<Grant>, DbError> {
+        let sql = format!("SELECT {COLUMNS} FROM grants g WHERE g.session = $1 ORDER BY g.id");
+        tx.all(&sql, params![sid], Grant::read)
+    }
+
     /// Ends what was granted in a session, but for what was to outlive it (`offline_access`).
     pub fn end_with_session(tx: &Tx<'_>, sid: &str, now: Millis) -> Result<(), DbError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM grants g WHERE g.session = $1 AND g.ended_ms IS NULL ORDER BY g.id"
-        );
-        for grant in tx.all(&sql, params![sid], Grant::read)? {
-            if !grant.scopes().iter().any(|s| s.meaning == Meaning::OfflineAccess) {
+        for grant in Grant::of_session(tx, sid)? {
+            if !grant.outlives_sessions() {
                 Grant::end(tx, &grant.id, now, "the session it was granted in ended")?;
             }
         }
@@ -160,6 +169,11 @@ impl Grant {
             return Ok(Ok(account));
         }
         Ok(Err(invalid_grant("the person may no longer open this patient's record; launch again")))
+    }
+
+    /// Whether it goes on when the person signs out: they were told that it lasts until they disconnect the app.
+    pub fn outlives_sessions(&self) -> bool {
+        self.scopes().iter().any(|s| s.meaning == Meaning::OfflineAccess)
     }
 
     /// What was granted.

@@ -15,7 +15,6 @@ use super::refresh;
 use crate::app::{App, Server};
 use crate::clock::{Millis, SECOND};
 use crate::error::{Problem, insufficient_scope, invalid_client, invalid_request};
-use crate::identity::account::Account;
 use crate::smart::cover;
 use crate::smart::scope::{self, Meaning, Scope};
 use crate::web::answer;
@@ -25,7 +24,7 @@ use crate::web::form::Posted;
 
 /// The endpoint.
 pub async fn post(State(app): State<App>, RawQuery(query): RawQuery, call: Call, body: Bytes) -> Response {
-    match introspect(&app, query.as_deref(), &call, &body) {
+    match introspect(&app, query.as_deref(), &call, &body).await {
         Ok((caller, body)) => answer_for(caller, answer::private_json(StatusCode::OK, &body)),
         Err(refused) => refused.answer(answer::oauth),
     }
@@ -34,7 +33,8 @@ pub async fn post(State(app): State<App>, RawQuery(query): RawQuery, call: Call,
 /// A token that lives, as far as its introspection tells of it.
 struct Live {
     grant: Grant,
-    account: Account,
+    sub: String,
+    fhir_user: Option<String>,
     scopes: Vec<Scope>,
     jkt: Option<String>,
     issued: Millis,
@@ -42,14 +42,14 @@ struct Live {
     is_access_token: bool,
 }
 
-fn introspect(
+async fn introspect(
     server: &Server,
     query: Option<&str>,
     call: &Call,
     body: &Bytes,
 ) -> Result<(String, Value), Refused> {
     let posted = Posted::read(query, call, body)?;
-    let caller = caller(server, &posted, call)?;
+    let caller = caller(server, &posted, call).await?;
     let token = posted.params.one("token")?;
     let token = token.ok_or_else(|| invalid_request("`token` is missing").at("token"))?;
     let found = live(server, token)?
@@ -60,7 +60,7 @@ fn introspect(
 }
 
 /// Who asks: a confidential app, or the app of a bearer token with the scope `__introspect`.
-fn caller(server: &Server, posted: &Posted, call: &Call) -> Result<Client, Refused> {
+async fn caller(server: &Server, posted: &Posted, call: &Call) -> Result<Client, Refused> {
     if posted.has_token() {
         let bearer = bearer::from_call(server, call, "")?;
         if !bearer.scopes.iter().any(|s| s.meaning == Meaning::Introspect) {
@@ -68,7 +68,7 @@ fn caller(server: &Server, posted: &Posted, call: &Call) -> Result<Client, Refus
         }
         return Ok(bearer.client);
     }
-    let client = posted.client(server)?;
+    let client = posted.client(server).await?;
     if client.metadata.token_endpoint_auth_method.proves() {
         return Ok(client);
     }
@@ -80,8 +80,9 @@ fn live(server: &Server, token: &str) -> Result<Option<Live>, Problem> {
     let found = server.store.read(|tx| {
         if let Ok(bearer) = Bearer::find(tx, token, now)? {
             return Ok(Some(Live {
+                sub: bearer.sub().to_owned(),
+                fhir_user: bearer.account().map(|account| account.fhir_user.clone()),
                 grant: bearer.grant,
-                account: bearer.account,
                 scopes: bearer.scopes,
                 jkt: bearer.jkt,
                 issued: bearer.issued,
@@ -92,7 +93,8 @@ fn live(server: &Server, token: &str) -> Result<Option<Live>, Problem> {
         Ok(refresh::live(tx, token, now)?.map(|token| Live {
             scopes: cover::meet(&token.grant.scopes(), &token.client.metadata.scopes()),
             grant: token.grant,
-            account: token.account,
+            sub: token.account.id,
+            fhir_user: Some(token.account.fhir_user),
             jkt: token.jkt,
             issued: token.issued,
             expires: token.expires,
@@ -111,7 +113,7 @@ fn tell(server: &Server, live: &Live) -> Value {
         "exp": live.expires / SECOND,
         "iat": live.issued / SECOND,
         "iss": server.issuer,
-        "sub": live.account.id,
+        "sub": live.sub,
         "aud": live.grant.audience,
     });
     if live.is_access_token {
@@ -125,13 +127,19 @@ fn tell(server: &Server, live: &Live) -> Value {
         ("encounter", live.grant.encounter.clone()),
         (
             "fhirUser",
-            has(Meaning::FhirUser).then(|| format!("{}/{}", server.fhir_base(), live.account.fhir_user)),
+            live.fhir_user
+                .as_ref()
+                .filter(|_| has(Meaning::FhirUser))
+                .map(|own| format!("{}/{own}", server.fhir_base())),
         ),
     ];
     for (name, value) in context {
         if let Some(value) = value {
             answer[name] = json!(value);
         }
+    }
+    if let Some(context) = &live.grant.context {
+        context.add_to(&mut answer);
     }
     answer
 }

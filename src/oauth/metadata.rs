@@ -7,16 +7,18 @@ use serde_json::{Value, json};
 
 use super::client_metadata::{AuthMethod, GrantType};
 use crate::app::{App, Server};
+use crate::error::{Code, Problem};
 use crate::jose::Alg;
 use crate::smart::{scope, words};
-use crate::web::answer::public_json;
+use crate::web::answer::{self, public_json};
 
 /// What this server can do in the words of SMART; nothing is listed that does not work.
-const CAPABILITIES: [&str; 11] = [
+const CAPABILITIES: [&str; 12] = [
     "launch-standalone",
     "authorize-post",
     "client-public",
     "client-confidential-symmetric",
+    "client-confidential-asymmetric",
     "sso-openid-connect",
     "context-standalone-patient",
     "context-standalone-encounter",
@@ -26,13 +28,18 @@ const CAPABILITIES: [&str; 11] = [
     "permission-user",
 ];
 
+/// What works where apps can be launched as an EHR does.
+const EHR_CAPABILITIES: [&str; 5] =
+    ["launch-ehr", "context-ehr-patient", "context-ehr-encounter", "context-banner", "context-style"];
+
 /// Versions of scope syntax.
 const PERMISSIONS: [&str; 2] = ["permission-v1", "permission-v2"];
 
 /// `GET P/fhir/.well-known/smart-configuration`.
 pub async fn smart_configuration(State(app): State<App>) -> Response {
     let mut facts = common(&app);
-    let capabilities: Vec<&str> = CAPABILITIES.iter().chain(&PERMISSIONS).copied().collect();
+    let ehr: &[&str] = if app.policy.launch_simulator { &EHR_CAPABILITIES } else { &[] };
+    let capabilities: Vec<&str> = CAPABILITIES.iter().chain(ehr).chain(&PERMISSIONS).copied().collect();
     facts["management_endpoint"] = json!(app.url("/account"));
     facts["capabilities"] = json!(capabilities);
     public_json(&facts)
@@ -41,6 +48,9 @@ pub async fn smart_configuration(State(app): State<App>) -> Response {
 /// `GET P/.well-known/openid-configuration`, also under the FHIR base, and `oauth-authorization-server`.
 pub async fn openid_configuration(State(app): State<App>) -> Response {
     let mut facts = common(&app);
+    facts["end_session_endpoint"] = json!(app.url("/oauth/logout"));
+    facts["backchannel_logout_supported"] = json!(true);
+    facts["backchannel_logout_session_supported"] = json!(true);
     facts["response_modes_supported"] = json!(["query"]);
     facts["subject_types_supported"] = json!(["public"]);
     facts["id_token_signing_alg_values_supported"] = json!(Alg::OURS.map(Alg::as_str));
@@ -53,6 +63,7 @@ pub async fn openid_configuration(State(app): State<App>) -> Response {
         "auth_time",
         "nonce",
         "at_hash",
+        "sid",
         "fhirUser",
         "profile",
         "name",
@@ -90,16 +101,18 @@ fn common(server: &Server) -> Value {
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": AuthMethod::ALL.map(AuthMethod::as_str),
         "dpop_signing_alg_values_supported": Alg::THEIRS.map(Alg::as_str),
-        "scopes_supported": scopes(),
+        "token_endpoint_auth_signing_alg_values_supported": Alg::THEIRS.map(Alg::as_str),
+        "scopes_supported": scopes(server),
         "authorization_response_iss_parameter_supported": true,
     })
 }
 
 /// The scopes worth listing: the fixed words, the wildcards, and US Core's granular ones. Any type's scope
 /// is supported.
-fn scopes() -> Vec<String> {
+fn scopes(server: &Server) -> Vec<String> {
     let wide = ["patient/*.rs", "patient/*.read", "user/*.rs", "user/*.read"].map(str::to_owned);
-    let words = scope::fixed_words().filter(|w| !UNSUPPORTED.contains(w)).map(str::to_owned);
+    let words =
+        scope::fixed_words().filter(|w| *w != "launch" || server.policy.launch_simulator).map(str::to_owned);
     let whole =
         words::US_CORE.iter().flat_map(|t| ["patient", "user"].map(|level| format!("{level}/{t}.rs")));
     let parts = words::parts()
@@ -107,10 +120,13 @@ fn scopes() -> Vec<String> {
     words.chain(wide).chain(whole).chain(parts).collect()
 }
 
-/// Words that are understood but cannot be granted yet.
-const UNSUPPORTED: [&str; 1] = ["launch"];
-
 /// `GET /oauth/jwks`: what tokens are verified with (RFC 7517 5).
 pub async fn jwks(State(app): State<App>) -> Response {
-    public_json(app.keys.jwks())
+    match app.keys.jwks(app.now()).await {
+        Ok(keys) => public_json(&keys),
+        Err(e) => answer::oauth(
+            &Problem::new(Code::TemporarilyUnavailable, "the keys cannot be read now; try again")
+                .because(e.to_string()),
+        ),
+    }
 }

@@ -38,9 +38,9 @@ async fn push(
     body: &Bytes,
 ) -> Result<(String, Value), Problem> {
     let posted = Posted::read(query, headers, body)?;
-    let proven = posted.client(app)?;
-    let (client, mut asked) = checks::all(app, &posted.params).map_err(Refusal::into_problem)?;
-    if client.id != proven.id {
+    let caller = posted.caller(app).await?;
+    let (client, mut asked) = checks::all(app, &posted.params).await.map_err(Refusal::into_problem)?;
+    if client.id != caller.client.id {
         let words = "`client_id` is not the app that authenticates; push requests of your own app";
         return Err(invalid_request(words).at("client_id"));
     }
@@ -56,9 +56,15 @@ async fn push(
     let (id, now, chance) = (client.id.clone(), app.now(), app.chance.clone());
     let uri = app
         .store
-        .write(move |tx| match proofs::spend(tx, proof.as_ref())? {
-            Some(problem) => Ok(Verdict::Commit(Err(problem))),
-            None => pushed::keep(tx, &client.id, &asked, now, &chance).map(|uri| Verdict::Commit(Ok(uri))),
+        .write(move |tx| {
+            let client = match caller.enter(tx, now)? {
+                Ok(client) => client,
+                Err(problem) => return Ok(Verdict::Commit(Err(problem))),
+            };
+            if let Some(problem) = proofs::spend(tx, proof.as_ref())? {
+                return Ok(Verdict::Commit(Err(problem)));
+            }
+            pushed::keep(tx, &client.id, &asked, now, &chance).map(|uri| Verdict::Commit(Ok(uri)))
         })
         .await??;
     Ok((id, json!({"request_uri": uri.reveal(), "expires_in": pushed::LIFE / SECOND})))

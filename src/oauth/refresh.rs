@@ -6,13 +6,14 @@
 
 use super::access_token::{self, Issued};
 use super::client::Client;
+use super::client_auth::Caller;
 use super::client_metadata::GrantType;
 use super::dpop::{self, Proof};
 use super::grant::Grant;
 use super::proofs;
 use crate::clock::{Chance, DAY, Millis, SECOND};
 use crate::crypto::{Hashed, Mac, Secret};
-use crate::error::{self, Problem, invalid_grant, invalid_scope};
+use crate::error::{Problem, invalid_grant, invalid_scope};
 use crate::events::{Event, Kind};
 use crate::identity::account::Account;
 use crate::identity::session::Session;
@@ -160,21 +161,20 @@ pub type Rotated = Result<Issued, Problem>;
 /// One refresh, in the open transaction: every check, then the next token.
 pub fn rotate(
     tx: &Tx<'_>,
-    client: &Client,
+    caller: &Caller,
     presented: &Presented,
     mac: &Mac,
     now: Millis,
     chance: &Chance,
 ) -> Result<Verdict<Rotated>, DbError> {
+    let client = match caller.enter(tx, now)? {
+        Ok(client) => client,
+        Err(problem) => return Ok(Verdict::Commit(Err(problem))),
+    };
     let event = Event::new(Kind::Refreshed, now).client(client.id.clone());
     let refuse = |problem: Problem, event: Event| {
         event.refused(problem.words.to_string()).insert(tx)?;
         Ok(Verdict::Commit(Err(problem)))
-    };
-    let Some(client) = Client::find(tx, &client.id)? else {
-        return Ok(Verdict::Rollback(Err(error::invalid_client(
-            "no app is registered under this client_id",
-        ))));
     };
     let proof = presented.proof.as_ref();
     let spent = proofs::spend(tx, proof)?;
@@ -248,8 +248,17 @@ pub fn rotate(
     let access_token =
         access_token::issue(tx, &grant.id, narrow, jkt.as_deref(), now, life, chance)?.reveal();
     event.account(account.id.clone()).insert(tx)?;
-    let issued =
-        Issued { grant, account, client, scope, access_token, jkt, refresh_token: Some(next), nonce: None };
+    let issued = Issued {
+        grant,
+        account: Some(account),
+        client,
+        scope,
+        life,
+        access_token,
+        jkt,
+        refresh_token: Some(next),
+        nonce: None,
+    };
     Ok(Verdict::Commit(Ok(issued)))
 }
 

@@ -7,6 +7,7 @@ use super::client_metadata::{
     ApplicationType, AuthMethod, GrantType, Introspect, Metadata, default_identity_scope, default_scope,
 };
 use super::redirect::{self, LONGEST_URI};
+use super::service::is_for_services;
 use crate::config::Policy;
 use crate::error::{Problem, invalid_client_metadata, invalid_redirect_uri};
 use crate::jose::{Alg, PublicKey};
@@ -447,11 +448,6 @@ impl Checker<'_> {
         }
         seconds
     }
-}
-
-/// What an app can be granted that acts for nobody.
-fn is_for_services(scope: &Scope) -> bool {
-    scope.is_at(Level::System) || scope.meaning == Meaning::Introspect
 }
 
 /// Enough of what was sent to be recognised.

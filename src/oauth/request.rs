@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::clock::{Chance, Millis};
 use crate::config::REQUEST_LIFE;
 use crate::params;
+use crate::smart::launch::Launched;
 use crate::smart::scope::{Level, Meaning, Scope};
 use crate::store::db::{DbError, Row, Tx};
 
@@ -62,6 +63,9 @@ pub struct Asked {
     /// The thumbprint of the key that the code is bound to (RFC 9449 10).
     #[serde(default)]
     pub dpop_jkt: Option<String>,
+    /// The EHR launch it came with.
+    #[serde(default)]
+    pub launched: Option<Launched>,
 }
 
 impl Asked {
@@ -79,6 +83,7 @@ impl Asked {
             max_age: None,
             login_hint: None,
             dpop_jkt: None,
+            launched: None,
         }
     }
 

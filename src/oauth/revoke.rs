@@ -37,7 +37,7 @@ async fn revoke(
     body: &Bytes,
 ) -> Result<String, Problem> {
     let posted = Posted::read(query, headers, body)?;
-    let client = posted.client(app)?;
+    let client = posted.client(app).await?;
     let token = posted.params.one("token")?;
     let token = token.ok_or_else(|| invalid_request("`token` is missing").at("token"))?.to_owned();
     let (now, caller) = (app.now(), client.id.clone());

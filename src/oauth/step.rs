@@ -9,6 +9,10 @@ use crate::identity::account::{Account, ActsFor};
 pub enum Step {
     /// Who are you?
     SignIn,
+    /// The app was launched by somebody else than is signed in.
+    SwitchPerson,
+    /// The app was launched for a patient whose record the person may no longer open.
+    RecordClosed,
     /// Whose record?
     ChoosePatient,
     /// Which visit of this patient?
@@ -45,7 +49,15 @@ pub fn next(request: &Request, present: Option<Present<'_>>) -> Step {
     let Some(person) = present.filter(|p| request.asked.accepts_sign_in(p.signed_in, request.created)) else {
         return Step::SignIn;
     };
-    if !request.asked.needs_patient() {
+    let launched = request.asked.launched.as_ref();
+    if launched.is_some_and(|launched| launched.account != person.account.id) {
+        return Step::SwitchPerson;
+    }
+    let open = launched.and_then(|launched| launched.patient.as_ref());
+    if open.is_some_and(|patient| !person.account.may_open(person.acts_for, patient)) {
+        return Step::RecordClosed;
+    }
+    if open.is_none() && !request.asked.needs_patient() {
         return Step::Consent(Context { patient: None, encounter: None });
     }
     // A choice that somebody else made in this browser is not this person's choice.
@@ -58,7 +70,10 @@ pub fn next(request: &Request, present: Option<Present<'_>>) -> Step {
         [only] if !person.account.sees_everyone => Some(&only.patient),
         _ => None,
     };
-    let Some(patient) = chosen.or(only).cloned() else { return Step::ChoosePatient };
+    let Some(patient) = open.or(chosen).or(only).cloned() else { return Step::ChoosePatient };
+    if let Some(encounter) = launched.and_then(|launched| launched.encounter.clone()) {
+        return Step::Consent(Context { patient: Some(patient), encounter: Some(encounter) });
+    }
     // An encounter goes with the patient it was chosen for, by the one who chose it; '' is "none of them".
     let of_this_choice = request.chosen_by.as_deref() == Some(&person.account.id)
         && request.patient.as_ref() == Some(&patient);
@@ -78,6 +93,7 @@ mod tests {
     use crate::clock::Chance;
     use crate::identity::account::Kind;
     use crate::oauth::request::{Asked, Prompt};
+    use crate::smart::launch::{LaunchContext, Launched};
 
     const NOW: Millis = 1_000_000;
 
@@ -94,6 +110,7 @@ mod tests {
             max_age: None,
             login_hint: None,
             dpop_jkt: None,
+            launched: None,
         };
         Request::new("app", asked, "trace".into(), NOW, &Chance::seeded(1))
     }
@@ -170,6 +187,58 @@ mod tests {
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW), none);
         request.chosen_by = Some("other".into());
         assert_eq!(step(&request, Kind::Patient, &["a"], NOW), choose);
+    }
+
+    /// The request comes with a launch by `sub`.
+    fn launched(scope: &str, patient: Option<&str>, encounter: Option<&str>) -> Request {
+        let mut request = request(scope);
+        request.asked.launched = Some(Launched {
+            handle: "hash".into(),
+            account: "sub".into(),
+            patient: patient.map(str::to_owned),
+            encounter: encounter.map(str::to_owned),
+            context: LaunchContext::default(),
+        });
+        request
+    }
+
+    #[test]
+    fn an_ehr_launch_says_which_record_and_nobody_is_asked_or_chooses_another() {
+        let consent = Step::Consent(Context { patient: Some("b".into()), encounter: Some("e".into()) });
+        let mut request = launched("launch launch/encounter patient/*.rs", Some("b"), Some("e"));
+        assert_eq!(step(&request, Kind::Patient, &["a", "b"], NOW), consent);
+        assert_eq!(step(&request, Kind::Practitioner, &[], NOW), consent);
+        (request.chosen_by, request.patient) = (Some("sub".into()), Some("a".into()));
+        request.encounter = Some("x".into());
+        assert_eq!(
+            step(&request, Kind::Patient, &["a", "b"], NOW),
+            consent,
+            "an earlier choice counts for nothing"
+        );
+        let only_told = launched("launch user/*.rs", Some("b"), None);
+        let consent = Step::Consent(Context { patient: Some("b".into()), encounter: None });
+        assert_eq!(step(&only_told, Kind::Practitioner, &[], NOW), consent);
+    }
+
+    #[test]
+    fn what_an_ehr_launch_leaves_open_is_asked_for_as_ever() {
+        let request = launched("launch patient/*.rs", None, None);
+        assert_eq!(step(&request, Kind::Practitioner, &[], NOW), Step::ChoosePatient);
+        let request = launched("launch launch/encounter", Some("b"), None);
+        let choose = Step::ChooseEncounter { patient: "b".into() };
+        assert_eq!(step(&request, Kind::Practitioner, &[], NOW), choose);
+        let none = Step::Consent(Context { patient: None, encounter: None });
+        assert_eq!(step(&launched("launch openid", None, None), Kind::Practitioner, &[], NOW), none);
+    }
+
+    #[test]
+    fn an_ehr_launch_is_for_its_own_person_and_for_what_they_may_still_open() {
+        let mut request = launched("launch patient/*.rs", Some("b"), None);
+        assert_eq!(next(&request, None), Step::SignIn);
+        assert_eq!(step(&request, Kind::Patient, &["a"], NOW), Step::RecordClosed);
+        request.asked.launched.as_mut().unwrap().account = "other".into();
+        assert_eq!(step(&request, Kind::Patient, &["b"], NOW), Step::SwitchPerson);
+        assert_eq!(step(&request, Kind::Practitioner, &[], NOW), Step::SwitchPerson);
     }
 
     #[test]

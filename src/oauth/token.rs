@@ -1,4 +1,5 @@
-//! `POST /oauth/token`: codes for tokens (RFC 6749 4.1.3; SMART App Launch 2.2, "Obtain access token").
+//! `POST /oauth/token`: codes, refresh tokens and assertions for access tokens (RFC 6749 4.1.3, 6, 4.4; SMART App
+//! Launch 2.2, "Obtain access token").
 
 use std::borrow::Cow;
 
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::access_token::{self, Issued};
 use super::client::Client;
+use super::client_auth::Caller;
 use super::client_metadata::GrantType;
 use super::code::Code;
 use super::dpop::{self, Proof};
@@ -22,10 +24,12 @@ use super::params::Params;
 use super::proofs;
 use super::redirect;
 use super::refresh;
+use super::service;
 use crate::app::{App, Server};
 use crate::clock::{Chance, Millis, SECOND};
 use crate::error::{self, Problem, invalid_grant, invalid_request};
 use crate::events::{Event, Kind};
+use crate::identity::account::Account;
 use crate::jose::Alg;
 use crate::oidc::id_token;
 use crate::smart::scope::{self, Meaning, Scope};
@@ -62,29 +66,30 @@ async fn exchange(
     let known = GrantType::ALL.into_iter().find(|g| g.as_str() == grant_type).ok_or_else(|| {
         Problem::new(
             error::Code::UnsupportedGrantType,
-            "this `grant_type` is not supported; this server takes `authorization_code` and `refresh_token`",
+            "this `grant_type` is not supported; this server takes `authorization_code`, `refresh_token` and `client_credentials`",
         )
     })?;
-    let client = posted.client(app)?;
-    if !client.metadata.grant_types.contains(&known) {
+    let caller = posted.caller(app).await?;
+    let id = caller.client.id.clone();
+    if !caller.client.metadata.grant_types.contains(&known) {
         return Err(Problem::new(
             error::Code::UnauthorizedClient,
             format!("the app is not registered for the grant type `{grant_type}`"),
         ));
     }
     let proof = posted.proof(app, "/oauth/token")?;
-    if proof.is_none() && client.metadata.dpop_bound_access_tokens {
+    if proof.is_none() && caller.client.metadata.dpop_bound_access_tokens {
         return Err(error::invalid_dpop_proof(
             "the app is registered with `dpop_bound_access_tokens`; send a DPoP header with a proof of its key",
         ));
     }
-    let id = client.id.clone();
-    let answer = match known {
-        GrantType::AuthorizationCode => exchange_code(app, client, params, proof).await,
-        GrantType::RefreshToken => exchange_refresh(app, client, params, proof).await,
-        GrantType::ClientCredentials => Err(invalid_request("backend services cannot be served yet")),
+    let now = app.now();
+    let issued = match known {
+        GrantType::AuthorizationCode => exchange_code(app, caller, params, proof, now).await?,
+        GrantType::RefreshToken => exchange_refresh(app, caller, params, proof, now).await?,
+        GrantType::ClientCredentials => serve(app, caller, params, proof, now).await?,
     };
-    Ok((id, answer?))
+    Ok((id, respond(app, issued, now).await?))
 }
 
 /// A code as the app presents it.
@@ -97,10 +102,11 @@ struct Presented {
 
 async fn exchange_code(
     app: &App,
-    client: Client,
+    caller: Caller,
     params: &Params,
     proof: Option<Proof>,
-) -> Result<Value, Problem> {
+    now: Millis,
+) -> Redeemed {
     let missing = |name: &'static str| {
         let words = format!("`{name}` is missing; send it with the code");
         // RFC 6749 has no better code for a redirect that is not repeated, and this list's readers expect it.
@@ -112,27 +118,31 @@ async fn exchange_code(
         verifier: params.one("code_verifier")?.map(str::to_owned),
         proof,
     };
-    let (now, chance) = (app.now(), app.chance.clone());
-    let issued = app.store.write(move |tx| redeem(tx, &client, &presented, now, &chance)).await??;
-    respond(app, issued, now)
+    let chance = app.chance.clone();
+    app.store.write(move |tx| redeem(tx, &caller, &presented, now, &chance)).await?
+}
+
+async fn serve(app: &App, caller: Caller, params: &Params, proof: Option<Proof>, now: Millis) -> Redeemed {
+    let presented = service::Presented { scope: params.one("scope")?.map(str::to_owned), proof };
+    let (audience, chance) = (app.fhir_base(), app.chance.clone());
+    app.store.write(move |tx| service::issue(tx, &caller, &presented, &audience, now, &chance)).await?
 }
 
 async fn exchange_refresh(
     app: &App,
-    client: Client,
+    caller: Caller,
     params: &Params,
     proof: Option<Proof>,
-) -> Result<Value, Problem> {
+    now: Millis,
+) -> Redeemed {
     let missing = || invalid_request("`refresh_token` is missing").at("refresh_token");
     let presented = refresh::Presented {
         token: params.one("refresh_token")?.ok_or_else(missing)?.to_owned(),
         scope: params.one("scope")?.map(str::to_owned),
         proof,
     };
-    let (now, chance, mac) = (app.now(), app.chance.clone(), app.successors.clone());
-    let issued =
-        app.store.write(move |tx| refresh::rotate(tx, &client, &presented, &mac, now, &chance)).await??;
-    respond(app, issued, now)
+    let (chance, mac) = (app.chance.clone(), app.successors.clone());
+    app.store.write(move |tx| refresh::rotate(tx, &caller, &presented, &mac, now, &chance)).await?
 }
 
 type Redeemed = Result<Issued, Problem>;
@@ -140,21 +150,19 @@ type Redeemed = Result<Issued, Problem>;
 /// One code, in the open transaction: every check, then consumed and turned into a token.
 fn redeem(
     tx: &Tx<'_>,
-    client: &Client,
+    caller: &Caller,
     presented: &Presented,
     now: Millis,
     chance: &Chance,
 ) -> Result<Verdict<Redeemed>, DbError> {
+    let client = match caller.enter(tx, now)? {
+        Ok(client) => client,
+        Err(problem) => return Ok(Verdict::Commit(Err(problem))),
+    };
     let event = Event::new(Kind::CodeExchanged, now).client(client.id.clone());
     let refuse = |problem: Problem, event: Event| {
         event.refused(problem.words.to_string()).insert(tx)?;
         Ok(Verdict::Commit(Err(problem)))
-    };
-    // Read again: the app may have been deleted since it was authenticated.
-    let Some(client) = Client::find(tx, &client.id)? else {
-        return Ok(Verdict::Rollback(Err(error::invalid_client(
-            "no app is registered under this client_id",
-        ))));
     };
     let proof = presented.proof.as_ref();
     let spent = proofs::spend(tx, proof)?;
@@ -207,8 +215,9 @@ fn redeem(
     let issued = Issued {
         scope: scope::join(&refresh::still_registered(&grant, &client)),
         grant,
-        account,
+        account: Some(account),
         client,
+        life,
         access_token,
         jkt,
         refresh_token: refresh_token.map(crate::crypto::Secret::reveal),
@@ -325,12 +334,12 @@ fn machine_grant(code: &Code, presented: &Presented) -> Option<MachineGrant> {
 }
 
 /// The token answer (RFC 6749 5.1), with the launch context, and an id_token where `openid` was granted.
-pub fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Value, Problem> {
+pub async fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Value, Problem> {
     let scopes = Scope::list(&issued.scope);
     let mut answer = json!({
         "access_token": issued.access_token,
         "token_type": access_token::kind(issued.jkt.as_deref()),
-        "expires_in": issued.client.metadata.token_life() / SECOND,
+        "expires_in": issued.life / SECOND,
         "scope": issued.scope,
     });
     let optional = [
@@ -343,24 +352,36 @@ pub fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Value, Pr
             answer[name] = json!(value);
         }
     }
-    if scopes.iter().any(|s| s.meaning == Meaning::OpenId) {
-        answer["id_token"] = json!(sign_id_token(server, &issued, &scopes, now)?);
+    if let Some(context) = &issued.grant.context {
+        context.add_to(&mut answer);
+    }
+    if let Some(account) = &issued.account
+        && scopes.iter().any(|s| s.meaning == Meaning::OpenId)
+    {
+        answer["id_token"] = json!(sign_id_token(server, &issued, account, &scopes, now).await?);
     }
     Ok(answer)
 }
 
-fn sign_id_token(server: &Server, issued: &Issued, scopes: &[Scope], now: Millis) -> Result<String, Problem> {
+async fn sign_id_token(
+    server: &Server,
+    issued: &Issued,
+    account: &Account,
+    scopes: &[Scope],
+    now: Millis,
+) -> Result<String, Problem> {
     let failed = |cause: String| {
         Problem::new(error::Code::ServerError, "the id_token could not be signed").because(cause)
     };
     let alg = Alg::from_name(&issued.client.metadata.id_token_signed_response_alg).unwrap_or(Alg::RS256);
-    let key = server.keys.signing(alg).ok_or_else(|| failed(format!("no {} key", alg.as_str())))?;
+    let key = server.keys.signing(alg, now).await.map_err(|e| failed(e.to_string()))?;
     let claims = id_token::claims(&id_token::Facts {
         issuer: &server.issuer,
-        subject: &issued.account.id,
+        subject: &account.id,
         client: &issued.client.id,
-        fhir_user: &format!("{}/{}", server.fhir_base(), issued.account.fhir_user),
+        fhir_user: &format!("{}/{}", server.fhir_base(), account.fhir_user),
         scopes,
+        sid: issued.grant.session.as_deref(),
         signed_in: issued.grant.signed_in,
         nonce: issued.nonce.as_deref(),
         access_token: &issued.access_token,

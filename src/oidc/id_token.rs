@@ -1,4 +1,5 @@
-//! What an id_token says (OpenID Connect Core 2; SMART App Launch 2.2, "Scopes for requesting identity data").
+//! What an id_token says (OpenID Connect Core 2; SMART App Launch 2.2, "Scopes for requesting identity data";
+//! `sid`: Back-Channel Logout 1.0 2.1).
 
 use serde_json::{Value, json};
 
@@ -20,6 +21,8 @@ pub struct Facts<'a> {
     pub fhir_user: &'a str,
     /// What was granted.
     pub scopes: &'a [Scope],
+    /// The session it was granted in, as the notice of its end names it.
+    pub sid: Option<&'a str>,
     /// When the person signed in.
     pub signed_in: Option<Millis>,
     /// As the app sent it, if it did.
@@ -48,6 +51,9 @@ pub fn claims(facts: &Facts<'_>) -> Value {
     if let Some(nonce) = facts.nonce {
         claims["nonce"] = json!(nonce);
     }
+    if let Some(sid) = facts.sid {
+        claims["sid"] = json!(sid);
+    }
     for (name, value) in claims::about(facts.fhir_user, None, facts.scopes) {
         claims[name] = value;
     }
@@ -65,6 +71,7 @@ mod tests {
             client: "c",
             fhir_user: "https://p.example/fhir/Patient/1",
             scopes: &Scope::list(scope),
+            sid: Some("session"),
             signed_in: Some(1_500),
             nonce,
             access_token: "token",

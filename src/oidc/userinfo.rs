@@ -24,10 +24,11 @@ pub async fn userinfo(State(app): State<App>, RawQuery(query): RawQuery, call: C
 
 fn tell(server: &Server, call: &Call, query: &str) -> Result<(String, Value), Refused> {
     let bearer = bearer::from_call(server, call, query)?;
-    if !bearer.scopes.iter().any(|s| s.meaning == Meaning::OpenId) {
+    let openid = bearer.scopes.iter().any(|s| s.meaning == Meaning::OpenId);
+    let Some(account) = bearer.account().filter(|_| openid) else {
         return Err(insufficient_scope("the token was not granted `openid`; ask for it at launch").into());
-    }
-    let relative = &bearer.account.fhir_user;
+    };
+    let relative = &account.fhir_user;
     let resource = match relative.split_once('/') {
         Some((resource_type, id)) => server.store.read(|tx| Resource::find(tx, resource_type, id))?,
         None => None,
@@ -35,6 +36,6 @@ fn tell(server: &Server, call: &Call, query: &str) -> Result<(String, Value), Re
     let fhir_user = format!("{}/{relative}", server.fhir_base());
     let resource = resource.map(|r| r.parsed());
     let mut claims = claims::about(&fhir_user, resource.as_ref(), &bearer.scopes);
-    claims.insert("sub".into(), json!(bearer.account.id));
+    claims.insert("sub".into(), json!(account.id));
     Ok((bearer.client.id, Value::Object(claims)))
 }

@@ -379,7 +379,7 @@ fn near(text: &str) -> Option<String> {
 }
 
 /// The candidate nearest to `text`, if it is near enough to have been meant.
-fn closest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn closest<'a>(text: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     if text.len() > 64 {
         return None;
     }

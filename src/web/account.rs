@@ -50,7 +50,7 @@ pub async fn show(State(app): State<App>, RawQuery(query): RawQuery, headers: He
 }
 
 fn place() -> Place<'static> {
-    Place { page: HERE, action: HERE, client: None, expected: None, stay: None }
+    Place { page: HERE, action: HERE, client: None, expected: None, wanted: None, stay: None }
 }
 
 /// Signing in at this page.
@@ -67,12 +67,11 @@ pub async fn sign_in(State(app): State<App>, headers: HeaderMap, body: Bytes) ->
 pub async fn sign_out(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
     let made: Page = async {
         let (visitor, _) = posted(&app, &headers, &body).await?;
-        if let (Some(person), Some(cookie)) = (&visitor.signed_in, visitor.session_cookie()) {
+        if let Some(person) = &visitor.signed_in {
             let (sid, account, now) = (person.session.sid.clone(), person.account.id.clone(), app.now());
             app.store
                 .write(move |tx| {
-                    Session::end(tx, &cookie, now)?;
-                    Grant::end_with_session(tx, &sid, now)?;
+                    Session::end(tx, &sid, now)?;
                     Event::new(Kind::SignOut, now).account(account).insert(tx).map(Verdict::Commit)
                 })
                 .await?;

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::app::{App, Server};
+use crate::clock::SECOND;
+use crate::config::PUBLISHED_MAX_AGE;
 use crate::error::{Code, Problem};
 use crate::jose::Alg;
 
@@ -26,8 +28,8 @@ pub fn private_json(status: StatusCode, body: &Value) -> Response {
 
 /// A JSON answer that is the same for everybody, for five minutes.
 pub fn public_json(body: &Value) -> Response {
-    let headers =
-        [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "public, max-age=300")];
+    let age = format!("public, max-age={}", PUBLISHED_MAX_AGE / SECOND);
+    let headers = [(header::CONTENT_TYPE, "application/json".to_owned()), (header::CACHE_CONTROL, age)];
     (headers, written(body)).into_response()
 }
 
@@ -151,7 +153,11 @@ pub async fn in_our_form(State(app): State<App>, request: Request, next: Next) -
     };
     match path.as_str() {
         p if p.starts_with("/fhir") || p.starts_with("/open/fhir") => outcome(&problem),
-        p if p.starts_with("/oauth/") && !p.starts_with("/oauth/authorize") => oauth(&problem),
+        p if p.starts_with("/sandbox/") => oauth(&problem),
+        p if p.starts_with("/oauth/authorize") || p == "/oauth/logout" => {
+            super::page::problem(&app, &problem)
+        }
+        p if p.starts_with("/oauth/") => oauth(&problem),
         _ => super::page::problem(&app, &problem),
     }
 }

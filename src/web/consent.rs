@@ -2,11 +2,11 @@
 
 use axum::response::Response;
 
-use super::answer::{redirect, see_other};
+use super::answer::{error_redirect, redirect, see_other};
 use super::browser::{SignedIn, Visitor};
 use super::page;
 use super::steps::{app_view, deny, person_view};
-use super::views::{self, Consent, Narrower, Record, ScopeCard, ScopeGroup};
+use super::views::{self, Consent, Fact, Narrower, Record, ScopeCard, ScopeGroup};
 use crate::app::App;
 use crate::clock::{HOUR, MINUTE, Millis, SECOND};
 use crate::error::{Problem, invalid_request};
@@ -20,6 +20,7 @@ use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
 use crate::oauth::request::Request;
 use crate::oauth::step::Context;
+use crate::smart::launch::{self, LaunchContext};
 use crate::smart::scope::{self, Level, Meaning, Scope};
 use crate::smart::words::{self, Group};
 use crate::store::db::{DbError, Tx, Verdict};
@@ -61,6 +62,7 @@ pub fn show(
             .as_ref()
             .map(|id| record(app, person, id, context.encounter.as_deref()))
             .transpose()?,
+        told: request.asked.launched.as_ref().map(|l| told(&l.context)).unwrap_or_default(),
         lasts: how_long(&scopes, client.metadata.token_life()),
         groups: groups.filter(|g| !g.scopes.is_empty()).collect(),
         left_out: request
@@ -114,6 +116,44 @@ fn record(app: &App, person: &SignedIn, patient: &str, encounter: Option<&str>) 
         about: about.join(", "),
         own: person.account.fhir_user == format!("Patient/{patient}"),
     })
+}
+
+/// What else an EHR launch tells the app, line by line.
+fn told(context: &LaunchContext) -> Vec<Fact> {
+    let fact = |name: &str, values: Vec<String>| Fact { name: name.into(), values, code: false };
+    let others = context.fhir_context.iter().map(|item| {
+        let id = item.identifier.as_ref();
+        let named = [item.reference.as_deref(), item.canonical.as_deref()];
+        let identified = [id.and_then(|i| i["value"].as_str()), id.and_then(|i| i["system"].as_str())];
+        let which = named.into_iter().chain(identified).flatten().next().unwrap_or_default();
+        let kind = item.type_.as_deref().or_else(|| item.reference.as_deref()?.split('/').next());
+        kind.map_or_else(|| which.to_owned(), |t| format!("{} ({which})", words::type_in_words(t)))
+    });
+    let facts = [
+        fact("Also open", others.collect()),
+        fact("Purpose", context.intent.iter().cloned().collect()),
+        fact("Opened at", context.tenant.iter().cloned().collect()),
+    ];
+    facts.into_iter().filter(|f| !f.values.is_empty()).collect()
+}
+
+/// What of a launch's context the app is told: nothing once `launch` is unticked, and nothing of a patient whom
+/// it is not told of. Whoever does not say so needs a banner that tells whose record it is.
+fn context_told(request: &Request, kept: &[Scope], patient: bool) -> Option<LaunchContext> {
+    let launched = request.asked.launched.as_ref().filter(|_| !unticked(request, kept, Meaning::Launch))?;
+    let mut context = launched.context.clone();
+    if patient {
+        context.need_patient_banner.get_or_insert(true);
+    } else if launched.patient.is_some() {
+        context.fhir_context.clear();
+    }
+    Some(context)
+}
+
+/// Whether a scope of that meaning was asked for and not granted.
+fn unticked(request: &Request, kept: &[Scope], meaning: Meaning) -> bool {
+    let has = |scopes: &[Scope]| scopes.iter().any(|s| s.meaning == meaning);
+    has(&request.asked.scopes()) && !has(kept)
 }
 
 fn how_long(scopes: &[Scope], life: Millis) -> String {
@@ -210,13 +250,20 @@ pub async fn decide(
     let about_patient = scopes.iter().any(|s| s.is_at(Level::Patient) || s.meaning == Meaning::LaunchPatient);
     let about_visit = scopes.iter().any(|s| s.meaning == Meaning::LaunchEncounter);
     let asked = &request.asked;
+    let by_launch = asked.launched.is_some() && !unticked(request, &scopes, Meaning::Launch);
+    let tells_patient =
+        about_patient || about_visit || by_launch && !unticked(request, &scopes, Meaning::LaunchPatient);
+    let tells_visit =
+        about_visit || by_launch && tells_patient && !unticked(request, &scopes, Meaning::LaunchEncounter);
+    let patient = context.patient.filter(|_| tells_patient);
     let now = app.now();
     let grant = Grant {
         id: app.chance.id(),
         client: client.id.clone(),
         account: Some(person.account.id.clone()),
-        patient: context.patient.filter(|_| about_patient || about_visit),
-        encounter: context.encounter.filter(|_| about_visit),
+        encounter: context.encounter.filter(|_| tells_visit),
+        context: context_told(request, &scopes, patient.is_some()),
+        patient,
         audience: asked.audience.clone(),
         scope: scope::join(&scopes),
         session: Some(person.session.sid.clone()),
@@ -235,12 +282,22 @@ pub async fn decide(
         expires: Code::expiry(now),
         used: None,
     };
-    let (id, chance) = (request.id.clone(), app.chance.clone());
+    let (id, chance, launched) = (request.id.clone(), app.chance.clone(), asked.launched.clone());
+    let account = person.account.id.clone();
     let issued = app
         .store
         .write(move |tx| {
             if !still_right(tx, &grant, &code.redirect_uri, now)? || !Request::answer(tx, &id, now)? {
                 return Ok(Verdict::Rollback(None));
+            }
+            if let Some(launched) = launched {
+                let event = Event::new(Kind::LaunchUsed, now).client(grant.client.clone());
+                let event = event.account(account.clone()).patient(grant.patient.clone());
+                if !launched.consume(tx, &grant.client, &account, now)? {
+                    event.refused("used already").insert(tx)?;
+                    return Ok(Verdict::Commit(Some(Err(launch::used_up()))));
+                }
+                event.grant(grant.id.clone()).insert(tx)?;
             }
             grant.insert(tx)?;
             Event::new(Kind::Consent, now)
@@ -249,11 +306,17 @@ pub async fn decide(
                 .account(grant.account.clone())
                 .patient(grant.patient.clone())
                 .insert(tx)?;
-            code.issue(tx, &chance).map(|secret| Verdict::Commit(Some(secret)))
+            code.issue(tx, &chance).map(|secret| Verdict::Commit(Some(Ok(secret))))
         })
         .await?;
     let Some(code) = issued else { return Ok(see_other(&format!("/oauth/authorize/{}", request.id))) };
-    let code = code.reveal();
+    let code = match code {
+        Ok(code) => code.reveal(),
+        Err(problem) => {
+            let back = error_redirect(app, &asked.redirect_uri, asked.state.as_deref(), &problem);
+            return Ok(see_other(&back));
+        }
+    };
     let answer =
         [("code", Some(code.as_str())), ("state", asked.state.as_deref()), ("iss", Some(&app.issuer))];
     Ok(see_other(&redirect(&asked.redirect_uri, &answer)))

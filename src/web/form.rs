@@ -8,9 +8,10 @@ use super::answer;
 use crate::app::Server;
 use crate::error::{Code, Problem, invalid_client, invalid_request};
 use crate::oauth::client::Client;
-use crate::oauth::client_auth;
+use crate::oauth::client_auth::{self, Caller};
 use crate::oauth::dpop::{self, Expected, Proof};
 use crate::oauth::params::Params;
+use crate::store::db::Verdict;
 
 /// What was posted.
 pub struct Posted {
@@ -49,10 +50,21 @@ impl Posted {
         Ok(Posted { params, authorization, proofs: lines(headers, "dpop") })
     }
 
-    /// The app that sent it, proven by the method it is registered for.
-    pub fn client(&self, server: &Server) -> Result<Client, Problem> {
+    /// The app that sent it, proven by the method it is registered for. Whoever goes on to change something lets it
+    /// enter that transaction.
+    pub async fn caller(&self, server: &Server) -> Result<Caller, Problem> {
         let lines: Vec<&str> = self.authorization.iter().map(String::as_str).collect();
-        server.store.read(|tx| Ok(client_auth::authenticate(tx, &lines, &self.params)))?
+        client_auth::authenticate(server, &lines, &self.params).await
+    }
+
+    /// The same where nothing is changed that the proof must enter; an assertion is used up.
+    pub async fn client(&self, server: &Server) -> Result<Client, Problem> {
+        let caller = self.caller(server).await?;
+        if !caller.is_used_up() {
+            return Ok(caller.client);
+        }
+        let now = server.now();
+        server.store.write(move |tx| caller.enter(tx, now).map(Verdict::Commit)).await?
     }
 
     /// The proof that it comes with, if any (RFC 9449 5): that its sender holds a key. `path` is where it was sent.

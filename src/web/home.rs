@@ -27,6 +27,7 @@ fn render(app: &App) -> Result<Response, Problem> {
     let machine = if sandbox {
         vec![
             call("GET /sandbox/people", "everyone who can sign in, as JSON"),
+            call("POST /sandbox/launches", "launch an app as an EHR does, with a record open"),
             call("POST /oauth/register", "register an app (RFC 7591)"),
         ]
     } else {

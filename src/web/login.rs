@@ -15,7 +15,6 @@ use crate::identity::account::Account;
 use crate::identity::newcomer;
 use crate::identity::session::Session;
 use crate::oauth::client::Client;
-use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
 use crate::store::db::Verdict;
 
@@ -29,6 +28,8 @@ pub struct Place<'a> {
     pub client: Option<&'a Client>,
     /// Whom the app expects.
     pub expected: Option<&'a str>,
+    /// Who launched the app, where that is somebody else than is signed in.
+    pub wanted: Option<&'a str>,
     /// Where whoever is signed in already can go on, if that is allowed.
     pub stay: Option<&'a str>,
 }
@@ -51,7 +52,7 @@ pub fn show(
         app: place.client.map(|client| super::steps::app_view(app, client)),
         switch: visitor.signed_in.as_ref().map(|s| Switch {
             now: s.account.name.clone(),
-            wanted: None,
+            wanted: place.wanted.map(str::to_owned),
             stay: place.stay.map(str::to_owned),
         }),
         error: error.map(str::to_owned),
@@ -98,10 +99,7 @@ pub async fn sign_in(
                 event.refused("no such person, a wrong password, or shut out").insert(tx)?;
                 return Ok(Verdict::Commit(None));
             };
-            let (secret, ended) = Session::sign_in(tx, old_cookie.as_deref(), &account.id, now, &chance)?;
-            if let Some(sid) = ended {
-                Grant::end_with_session(tx, &sid, now)?;
-            }
+            let secret = Session::sign_in(tx, old_cookie.as_deref(), &account.id, now, &chance)?;
             event.account(account.id).insert(tx)?;
             Ok(Verdict::Commit(Some(secret)))
         })

@@ -64,6 +64,11 @@ pub fn link(text: &str, href: impl Into<String>) -> Link {
 
 /// The page for what went wrong where no app may be told. It never leads to an address from the request.
 pub fn problem(server: &Server, problem: &Problem) -> Response {
+    problem_for(server, problem, "Nothing was shared.", link("To the start page", "/"))
+}
+
+/// The same, saying in one sentence what an app's mistake means for the person, and with another way on.
+pub fn problem_for(server: &Server, problem: &Problem, consequence: &str, on: Link) -> Response {
     let title = match problem.code {
         Code::TemporarilyUnavailable | Code::ServerError => "This did not work",
         Code::NotFound => "There is nothing here",
@@ -84,11 +89,11 @@ pub fn problem(server: &Server, problem: &Problem) -> Response {
         title: title.into(),
         lead: match &detail {
             // Whoever reads this came from an app, and can do nothing about its parameters.
-            Some(_) => "The app that sent you here is not set up correctly. Nothing was shared.".into(),
+            Some(_) => format!("The app that sent you here is not set up correctly. {consequence}"),
             None => sentence(&problem.words),
         },
         steps: Vec::new(),
-        links: vec![link("To the start page", "/")],
+        links: vec![on],
         problem: detail,
         facts: vec![fact("Error", problem.code.as_str())],
     };
@@ -97,17 +102,25 @@ pub fn problem(server: &Server, problem: &Problem) -> Response {
 
 /// A page that only says something, with a way on.
 pub fn notice(server: &Server, status: StatusCode, title: &str, lead: &str, links: Vec<Link>) -> Response {
-    let message = Message {
+    render_with(status, &news(server, Tone::Notice, title, lead, links))
+}
+
+/// The same, for what was done as it was wished.
+pub fn done(server: &Server, title: &str, lead: &str, links: Vec<Link>) -> Response {
+    render(&news(server, Tone::Done, title, lead, links))
+}
+
+fn news(server: &Server, tone: Tone, title: &str, lead: &str, links: Vec<Link>) -> Message {
+    Message {
         shell: bare_shell(server),
-        tone: Tone::Notice,
+        tone,
         title: title.into(),
         lead: lead.into(),
         steps: Vec::new(),
         links,
         problem: None,
         facts: Vec::new(),
-    };
-    render_with(status, &message)
+    }
 }
 
 fn fact(name: &str, value: &str) -> Fact {

@@ -11,10 +11,11 @@ use super::answer::{error_redirect, see_other};
 use super::browser::{SignedIn, Visitor};
 use super::page::{self, link};
 use super::views::{self, Face, Person};
-use super::{choose, choose_encounter, consent, login};
+use super::{choose, choose_encounter, consent, login, switch};
 use crate::app::{App, Server};
 use crate::error::{Code, Problem, forbidden, not_found};
 use crate::events::{Event, Kind};
+use crate::identity::account::Account;
 use crate::oauth::client::Client;
 use crate::oauth::params::Params;
 use crate::oauth::request::Request;
@@ -53,6 +54,8 @@ struct Launch {
     request: Request,
     client: Client,
     visitor: Visitor,
+    /// The person who launched the app from an EHR.
+    launcher: Option<Account>,
 }
 
 /// What a visit finds: the launch, or a page that says why there is none any more.
@@ -66,9 +69,13 @@ async fn visit(app: &App, id: &str, headers: &HeaderMap) -> Result<Visit, Proble
     let found = app.store.read(|tx| {
         let Some(request) = Request::find(tx, id)? else { return Ok(None) };
         let client = Client::find(tx, &request.client)?;
-        Ok(Some((request, client)))
+        let launcher = match &request.asked.launched {
+            Some(launched) => Account::find(tx, &launched.account)?,
+            None => None,
+        };
+        Ok(Some((request, client, launcher)))
     })?;
-    let Some((request, client)) = found else {
+    let Some((request, client, launcher)) = found else {
         return Err(not_found("there is no such sign-in; go back to the app and start again"));
     };
     let Some(client) = client else {
@@ -92,8 +99,7 @@ async fn visit(app: &App, id: &str, headers: &HeaderMap) -> Result<Visit, Proble
                 .await?;
         }
     }
-    let mut ways: Vec<_> =
-        client.metadata.initiate_login_uri.iter().map(|uri| link("Go to the app", uri)).collect();
+    let mut ways = ways_back(&client);
     if request.answered.is_some() {
         ways.push(link("See and end what you allowed", "/account"));
         let lead = format!(
@@ -107,7 +113,12 @@ async fn visit(app: &App, id: &str, headers: &HeaderMap) -> Result<Visit, Proble
             "For your safety a sign-in stays open for half an hour. Go back to the app and start again.";
         return Ok(Visit::Over(page::notice(app, StatusCode::GONE, "This took too long", lead, ways)));
     }
-    Ok(Visit::Open(Box::new(Launch { request, client, visitor })))
+    Ok(Visit::Open(Box::new(Launch { request, client, visitor, launcher })))
+}
+
+/// The way back to an app that no redirect leads to any more.
+fn ways_back(client: &Client) -> Vec<views::Link> {
+    client.metadata.initiate_login_uri.iter().map(|uri| link("Go to the app", uri)).collect()
 }
 
 /// Who is present, as far as the next step depends on it.
@@ -124,42 +135,52 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
         Visit::Open(launch) => launch,
         Visit::Over(answer) => return Ok(answer),
     };
-    let Launch { request, client, visitor } = *launch;
-    let next = step::next(&request, visitor.signed_in.as_ref().map(present));
+    let Launch { request, client, visitor, launcher } = launch.as_ref();
+    let next = step::next(request, visitor.signed_in.as_ref().map(present));
     let action = format!("/oauth/authorize/{}", request.id);
-    let sign_in_page =
-        || login::show(app, &visitor, &sign_in_place(&action, &client, &request, &visitor), "", None);
+    let sign_in_page = || login::show(app, visitor, &sign_in_place(&action, &launch), "", None);
     let answer = match (&visitor.signed_in, next) {
         // "Not you?": sign in as somebody else, though somebody is signed in.
         _ if query.all("switch").next().is_some() => sign_in_page()?,
         (None, _) | (_, Step::SignIn) => sign_in_page()?,
+        (Some(person), Step::SwitchPerson) => {
+            let wanted = launcher.as_ref().map_or("", |account| &account.username);
+            switch::show(app, visitor, person, client, request, wanted)
+        }
+        (Some(_), Step::RecordClosed) => {
+            let lead =
+                "You may no longer open the record that this app was launched for. Nothing was shared.";
+            page::notice(app, StatusCode::FORBIDDEN, "This record is closed to you", lead, ways_back(client))
+        }
         (Some(person), Step::ChoosePatient) => {
-            choose::show(app, &visitor, person, &client, &request, query, None).await?
+            choose::show(app, visitor, person, client, request, query, None).await?
         }
         (Some(person), Step::ChooseEncounter { patient }) => {
-            choose_encounter::show(app, &visitor, person, &client, &request, &patient, None).await?
+            choose_encounter::show(app, visitor, person, client, request, &patient, None).await?
         }
         (Some(person), Step::Consent(context)) => {
-            consent::show(app, &visitor, person, &client, &request, &context)?
+            consent::show(app, visitor, person, client, request, &context)?
         }
     };
     Ok(visitor.remember(app, answer))
 }
 
 /// The sign-in page of a request.
-fn sign_in_place<'a>(
-    action: &'a str,
-    client: &'a Client,
-    request: &'a Request,
-    visitor: &Visitor,
-) -> login::Place<'a> {
-    let still_good = |s: &&SignedIn| request.asked.accepts_sign_in(s.session.signed_in, request.created);
+fn sign_in_place<'a>(action: &'a str, launch: &'a Launch) -> login::Place<'a> {
+    let Launch { request, client, visitor, launcher } = launch;
+    let launcher = launcher.as_ref();
+    let is_launcher = |s: &SignedIn| launcher.is_none_or(|account| account.id == s.account.id);
+    let present = visitor.signed_in.as_ref();
+    let may_stay =
+        |s: &&SignedIn| is_launcher(s) && request.asked.accepts_sign_in(s.session.signed_in, request.created);
+    let username = launcher.map(|account| account.username.as_str());
     login::Place {
         page: &request.id,
         action,
         client: Some(client),
-        expected: request.asked.login_hint.as_deref(),
-        stay: visitor.signed_in.as_ref().filter(still_good).map(|_| action),
+        expected: username.or(request.asked.login_hint.as_deref()),
+        wanted: username.filter(|_| present.is_some_and(|s| !is_launcher(s))),
+        stay: present.filter(may_stay).map(|_| action),
     }
 }
 
@@ -169,11 +190,11 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
         Visit::Open(launch) => launch,
         Visit::Over(answer) => return Ok(answer),
     };
-    let Launch { request, client, visitor } = *launch;
-    let next = step::next(&request, visitor.signed_in.as_ref().map(present));
+    let Launch { request, client, visitor, .. } = launch.as_ref();
+    let next = step::next(request, visitor.signed_in.as_ref().map(present));
     let csrf = form.one("csrf")?;
     let saw_consent = matches!(&next, Step::Consent(context)
-        if visitor.may_post(app, &consent::page_name(&request, context), csrf));
+        if visitor.may_post(app, &consent::page_name(request, context), csrf));
     if !saw_consent && !visitor.may_post(app, &request.id, csrf) {
         let (now, client_id) = (app.now(), request.client.clone());
         app.store
@@ -187,24 +208,26 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
         return Ok(page::notice(app, StatusCode::FORBIDDEN, "This page is out of date", lead, vec![on]));
     }
     if form.one("cancel")?.is_some() {
-        return deny(app, &request).await;
+        return deny(app, request).await;
     }
     if form.one("username")?.is_some() || form.one("person")?.is_some() {
         let action = format!("/oauth/authorize/{}", request.id);
-        let place = sign_in_place(&action, &client, &request, &visitor);
-        return login::sign_in(app, &visitor, &place, &form, &action).await;
+        let place = sign_in_place(&action, &launch);
+        return login::sign_in(app, visitor, &place, &form, &action).await;
     }
     let stay = see_other(&format!("/oauth/authorize/{}", request.id));
+    // What an EHR launch was made for is chosen already.
+    let chooses = request.asked.launched.as_ref().is_none_or(|launched| launched.patient.is_none());
     match (&visitor.signed_in, next) {
-        (None, _) | (_, Step::SignIn) => Ok(stay),
-        (Some(person), _) if form.all("patient").next().is_some() => {
-            choose::choose(app, &visitor, person, &client, &request, &form).await
+        (None, _) | (_, Step::SignIn | Step::SwitchPerson | Step::RecordClosed) => Ok(stay),
+        (Some(person), _) if chooses && form.all("patient").next().is_some() => {
+            choose::choose(app, visitor, person, client, request, &form).await
         }
         (Some(person), Step::ChooseEncounter { patient }) => {
-            choose_encounter::choose(app, &visitor, person, &client, &request, &patient, &form).await
+            choose_encounter::choose(app, visitor, person, client, request, &patient, &form).await
         }
         (Some(person), Step::Consent(context)) if saw_consent && form.one("decision")?.is_some() => {
-            consent::decide(app, person, &client, &request, context, &form).await
+            consent::decide(app, person, client, request, context, &form).await
         }
         _ => Ok(stay),
     }

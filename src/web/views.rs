@@ -145,6 +145,20 @@ pub struct Switch {
     pub stay: Option<String>,
 }
 
+/// This launch is somebody else's: `now` is signed in, `wanted` is the username of whoever launched.
+#[derive(Clone, Template)]
+#[template(path = "switch.html")]
+pub struct SwitchPerson {
+    pub shell: Shell,
+    pub csrf: String,
+    pub action: String,
+    pub cancel: String,
+    pub app: App,
+    pub now: Person,
+    pub wanted: String,
+    pub shared_word: Option<String>,
+}
+
 /// Whose record?
 #[derive(Clone, Template)]
 #[template(path = "choose_patient.html")]
@@ -200,6 +214,8 @@ pub struct Consent {
     pub app: App,
     pub person: Person,
     pub record: Option<Record>,
+    /// What else an EHR launch tells the app.
+    pub told: Vec<Fact>,
     /// "For one hour", "Until you disconnect it", "While you are signed in".
     pub lasts: String,
     pub groups: Vec<ScopeGroup>,
@@ -450,6 +466,25 @@ pub struct Confirm {
     pub lead: String,
     pub consequences: Vec<String>,
     pub button: String,
+}
+
+/// Sign out? An app asks for it, and it is not certain that the person wants it.
+#[derive(Clone, Template)]
+#[template(path = "logout.html")]
+pub struct Logout {
+    pub shell: Shell,
+    pub csrf: String,
+    pub action: String,
+    /// Where whoever stays signed in goes on.
+    pub stay: String,
+    pub app: Option<App>,
+    pub person: Person,
+    /// The app means another person or another session than the one here.
+    pub somebody_else: bool,
+    /// Name and value of what the form brings along.
+    pub passed_on: Vec<(String, String)>,
+    /// The apps whose access does not end with the session.
+    pub staying: Vec<String>,
 }
 
 // ── a person's own page ─────────────────────────────────────────────────────────────────────────

@@ -151,7 +151,7 @@ fn every_secret_is_compared_in_constant_time() {
     assert!(crypto.contains("verify_slices_are_equal(a, b).is_ok()"), "`same` is the library's comparison");
     assert!(crypto.contains("same(kept.as_bytes(), Hashed::of(presented).0.as_bytes())"));
     let client = source("oauth/client.rs");
-    let (_, has_secret) = client.split_once("pub fn has_secret(tx").expect("`has_secret`");
+    let (_, has_secret) = client.split_once("pub fn secret(tx").expect("`secret`");
     let body = has_secret.split("\n    }").next().unwrap_or_default();
     assert!(
         body.contains("Hashed::matches(hash, presented) | found"),

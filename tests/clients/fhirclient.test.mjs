@@ -1,7 +1,7 @@
 // The npm package `fhirclient` in Chromium, unchanged: the library most SMART apps in browsers are made with.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { inBrowser, person, press, startApps, startBrowser, startServer } from "./kit.mjs";
+import { ehrLaunch, inBrowser, person, press, startApps, startBrowser, startServer } from "./kit.mjs";
 
 const server = await startServer();
 const apps = await startApps();
@@ -148,6 +148,67 @@ test("the app works with less when the person unticks a box", inBrowser, async (
   assert.equal(await status(page), "ready");
   assert.equal(await page.evaluate(() => client.getState("tokenResponse.scope")), "launch/patient patient/Patient.rs");
   assert.match(await request(page, "Observation"), /refused: 40[13]/);
+});
+
+/** Registers an app with a launch URL, and opens it as an EHR does. */
+async function openedByEhr(t, wanted) {
+  const metadata = { redirect_uris: [`${apps}/fhirclient.html`], initiate_login_uri: `${apps}/ehr.html?theme=dark` };
+  const client = await server.register(metadata);
+  const made = await ehrLaunch(server, { client_id: client.client_id, ...wanted });
+  const page = await browser.newPage(t);
+  await page.addInitScript((id) => { window.ownClientId = id; }, client.client_id);
+  await page.goto(made.launch_url);
+  return { page, made };
+}
+
+test("an EHR opens the app with a record, and the library gets it and what else was open", inBrowser, async (t) => {
+  const { page } = await openedByEhr(t, {
+    person: "ruth",
+    patient: "patient-margaret",
+    encounter: "margaret-cardiology-2026-02",
+    fhirContext: [{ reference: "DiagnosticReport/margaret-echo-2026-02" }],
+    intent: "review-results",
+    need_patient_banner: false,
+    smart_style_url: `${apps}/style.json`,
+    tenant: "alder-creek",
+  });
+  await page.waitForURL(`${server.issuer}/**`);
+  assert.equal(await page.getByLabel("Username").inputValue(), "ruth");
+  await person.signsIn(page, "ruth");
+  await page.getByText("review-results").waitFor();
+  await person.allows(page);
+  assert.equal(await status(page), "ready");
+  assert.equal((await page.evaluate(() => client.patient.read())).id, "patient-margaret");
+  assert.equal((await page.evaluate(() => client.encounter.read())).id, "margaret-cardiology-2026-02");
+  await isKnownAs(page, "Practitioner", "practitioner-ruth");
+  const told = () => page.evaluate(() => client.getState("tokenResponse"));
+  const first = await told();
+  assert.match(first.scope, /\blaunch\b/);
+  assert.deepEqual(first.fhirContext, [{ reference: "DiagnosticReport/margaret-echo-2026-02" }]);
+  assert.equal(first.intent, "review-results");
+  assert.equal(first.need_patient_banner, false);
+  assert.equal(first.smart_style_url, `${apps}/style.json`);
+  assert.equal(first.tenant, "alder-creek");
+  await page.evaluate(() => client.refresh());
+  const next = await told();
+  assert.notEqual(next.access_token, first.access_token);
+  assert.equal(next.patient, "patient-margaret");
+  assert.equal(next.intent, "review-results");
+});
+
+test("whoever did not open the app is asked to make way, and the right person goes on", inBrowser, async (t) => {
+  const { page, made } = await openedByEhr(t, { person: "ruth", patient: "patient-maria" });
+  await page.waitForURL(`${server.issuer}/**`);
+  await person.signsIn(page, "amara");
+  await page.getByRole("heading", { level: 1, name: /^Somebody else opened/ }).waitFor();
+  await page.getByLabel("Password").fill("hearth");
+  await press(page, page.getByRole("button", { name: "Sign in as ruth" }));
+  await person.allows(page);
+  assert.equal(await status(page), "ready");
+  assert.equal((await page.evaluate(() => client.patient.read())).id, "patient-maria");
+  await page.goto(made.launch_url);
+  await page.waitForURL(`${apps}/fhirclient.html?**`);
+  assert.match(await status(page), /already used/, "the same launch a second time");
 });
 
 test("a page of an origin that no app registered cannot read the token endpoint's answer", inBrowser, async (t) => {

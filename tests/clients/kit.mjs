@@ -62,7 +62,20 @@ async function register(issuer, metadata) {
   return registered;
 }
 
+/** Has an app launched as an EHR does; answers `iss`, `launch` and `launch_url`. */
+export async function ehrLaunch(server, wanted) {
+  const answer = await fetch(`${server.issuer}/sandbox/launches`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(wanted),
+  });
+  const made = await answer.json();
+  if (answer.status !== 201) throw new Error(`not launched: ${JSON.stringify(made)}`);
+  return made;
+}
+
 const FILES = {
+  "/ehr.html": ["app/ehr.html", "text/html"],
   "/fhirclient.html": ["app/fhirclient.html", "text/html"],
   "/oidc.html": ["app/oidc.html", "text/html"],
   "/callback.html": ["app/callback.html", "text/html"],

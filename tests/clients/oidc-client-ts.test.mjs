@@ -11,7 +11,11 @@ const discovery = await (await fetch(`${server.issuer}/.well-known/openid-config
 
 /** Signs `username` in; answers the page of the app, which keeps its `manager`, and the app's client id. */
 async function signIn(t, username, { access_token_life, ...settings }) {
-  const { client_id } = await server.register({ redirect_uris: [`${apps}/oidc.html`], access_token_life });
+  const { client_id } = await server.register({
+    redirect_uris: [`${apps}/oidc.html`],
+    post_logout_redirect_uris: [`${apps}/oidc.html?signed-out=yes`],
+    access_token_life,
+  });
   const page = await browser.newPage(t);
   const params = new URLSearchParams({ authority: server.issuer, client_id, ...settings });
   await page.goto(`${apps}/oidc.html?${params}`);
@@ -101,4 +105,19 @@ test("the app asks the userinfo endpoint who it is", inBrowser, async (t) => {
   if (!discovery.userinfo_endpoint) return t.skip("this server has no userinfo endpoint");
   const { page } = await signIn(t, "maria", { scope: "openid fhirUser", userinfo: "yes" });
   assert.equal((await user(page)).profile.fhirUser, `${server.fhir}/Patient/patient-maria`);
+});
+
+test("the app signs the person out here too, and is sent back", inBrowser, async (t) => {
+  const { page } = await signIn(t, "maria", { scope: "openid fhirUser" });
+  // Whoever else's page leads there, without an id_token, only asks.
+  await page.evaluate((url) => location.assign(url), discovery.end_session_endpoint);
+  await page.getByRole("heading", { name: "Sign out?" }).waitFor();
+  await page.goBack();
+  await page.goto(`${apps}/oidc.html?state=none`);
+  await page.evaluate(() => void manager.signoutRedirect({ state: "what the app wants to remember" }));
+  await page.waitForURL(`${apps}/oidc.html?signed-out=yes&state=*`);
+  await page.waitForFunction(() => document.getElementById("status").textContent === "signed out");
+  assert.equal(await page.evaluate(() => manager.getUser()), null);
+  await page.goto(`${server.issuer}/account`);
+  assert.equal(await page.getByLabel("Password").count(), 1, "nobody is signed in");
 });

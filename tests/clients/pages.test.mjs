@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { test } from "node:test";
-import { inBrowser, PASSWORD, person, plainLaunch, press, startApps, startBrowser, startServer } from "./kit.mjs";
+import { ehrLaunch, inBrowser, PASSWORD, person, plainLaunch, press, startApps, startBrowser, startServer } from "./kit.mjs";
 
 const server = await startServer();
 const apps = await startApps();
@@ -221,6 +221,14 @@ async function visitAll(page, look) {
   await person.chooses(page, "patient-maria");
   for (const summary of await page.locator("summary").all()) await summary.click();
   await look("consent with every part open, and scopes left out");
+  const wanted = { client_id: client.client_id, patient: "patient-margaret", intent: "review-results" };
+  const open = { ...wanted, fhirContext: [{ reference: "DiagnosticReport/margaret-echo-2026-02" }] };
+  const ruths = await ehrLaunch(server, { ...open, person: "ruth" });
+  await launch({ scope: "launch patient/*.rs", launch: ruths.launch });
+  await look("consent to what an EHR has open");
+  const declans = await ehrLaunch(server, { ...open, person: "declan" });
+  await launch({ scope: "launch patient/*.rs", launch: declans.launch });
+  await look("somebody else's launch");
   await page.goto(plainLaunch(server, { ...client, client_id: "nobody" }).url);
   await look("an unknown app");
   for (const path of ["/", "/account", "/apps", "/apps/new", "/nothing-here"]) {
