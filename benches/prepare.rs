@@ -12,9 +12,11 @@ use hearthgate::config::{Mode, Policy};
 use hearthgate::crypto::{Secret, sha256_base64url};
 use hearthgate::fhir::resource::Resource;
 use hearthgate::identity::account::Account;
-use hearthgate::oauth::client::{self, Client};
+use hearthgate::oauth::client::Client;
+use hearthgate::oauth::client_metadata::Approved;
 use hearthgate::oauth::code::Code;
 use hearthgate::oauth::grant::Grant;
+use hearthgate::oauth::management::{self, Admission};
 use hearthgate::oauth::{access_token, refresh, registration};
 use hearthgate::server::{self, Parts};
 use hearthgate::store::db::{DbError, Store, Tx, Verdict};
@@ -76,9 +78,10 @@ fn register(app: &App, alg: &str) -> Result<Client, Failure> {
         "id_token_signed_response_alg": alg,
     });
     let sent = sent.as_object().cloned().unwrap_or_default();
-    let metadata = registration::check(&sent, &Policy::from(Mode::Sandbox))
+    let metadata = registration::check(&sent, &Policy::from(Mode::Sandbox), Approved::default())
         .map_err(|_| "the benchmark's app cannot be registered")?;
-    let registering = client::register(&app.store, metadata, app.now(), &app.chance);
+    let registering =
+        management::register(&app.store, metadata, Admission::default(), app.now(), &app.chance);
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     Ok(runtime.block_on(registering)?.client)
 }

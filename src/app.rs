@@ -8,6 +8,7 @@ use crate::crypto::Mac;
 use crate::events;
 use crate::fetch::Fetcher;
 use crate::identity::session::Csrf;
+use crate::limits::Limits;
 use crate::oauth::client_keys::ClientKeys;
 use crate::oauth::keys::Keys;
 use crate::oauth::proofs;
@@ -32,6 +33,8 @@ pub struct Server {
     pub keys: Keys,
     /// How long a key signs; for good where there is none.
     pub key_rotation: Option<Millis>,
+    /// Who came too often.
+    pub limits: Limits,
     /// Form tokens.
     pub csrf: Csrf,
     /// What ties the pages of a search to its grant.

@@ -72,10 +72,15 @@ pub struct Policy {
     /// An app gets without anybody's approval what otherwise needs it: `system/` scopes, the introspection of
     /// other apps' tokens, the status of sign-in-only.
     pub approves_all: bool,
+    /// Programs on this machine may do everything at any rate.
+    pub spares_loopback: bool,
     /// Apps of SMART 1.0's time may be registered, which know no PKCE.
     pub no_pkce_apps: bool,
     /// Programs may launch apps as an EHR does: `/sandbox/launches`.
     pub launch_simulator: bool,
+    /// How surely a sign-in says who somebody is: `acr` of OpenID Connect Core 2. "0" is its word for what meets
+    /// not even the lowest level of assurance, and a word that everybody shares proves nothing.
+    pub acr: Option<&'static str>,
     /// The shortest life an app's access tokens may be given.
     pub shortest_token_life: Millis,
 }
@@ -90,8 +95,10 @@ impl From<Mode> for Policy {
             calls_near: sandbox,
             open_registration: sandbox,
             approves_all: sandbox,
+            spares_loopback: sandbox,
             no_pkce_apps: sandbox,
             launch_simulator: sandbox,
+            acr: sandbox.then_some("0"),
             shortest_token_life: if sandbox { SECOND } else { MINUTE },
         }
     }

@@ -138,6 +138,8 @@ pub struct Problem {
     pub parameter: Option<&'static str>,
     /// What came instead and what would have been right, for the page that tells of it.
     pub mismatch: Option<Box<Mismatch>>,
+    /// The seconds after which it may be tried again, where that is known.
+    pub retry_after: Option<u32>,
     /// For the events and the log only.
     pub cause: Option<String>,
 }
@@ -145,12 +147,18 @@ pub struct Problem {
 impl Problem {
     /// A refusal of this kind with these public words.
     pub fn new(code: Code, words: impl Into<Cow<'static, str>>) -> Self {
-        Problem { code, words: words.into(), parameter: None, mismatch: None, cause: None }
+        Problem { code, words: words.into(), parameter: None, mismatch: None, retry_after: None, cause: None }
     }
 
     /// Adds the private cause.
     pub fn because(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
+        self
+    }
+
+    /// Says after how many seconds it may be tried again.
+    pub fn after(mut self, seconds: u32) -> Self {
+        self.retry_after = Some(seconds);
         self
     }
 

@@ -15,6 +15,8 @@ const MOST_QUEUED: usize = 50_000;
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
+    /// An invitation to register apps was made.
+    AppInvited,
     /// An app was registered.
     AppRegistered,
     /// An app's metadata or secret was changed.
@@ -60,6 +62,7 @@ pub enum Kind {
 impl Kind {
     fn as_str(self) -> &'static str {
         match self {
+            Kind::AppInvited => "app_invited",
             Kind::AppRegistered => "app_registered",
             Kind::AppChanged => "app_changed",
             Kind::AppDeleted => "app_deleted",

@@ -14,6 +14,7 @@ pub mod error; // ground: what went wrong, as plain data
 pub mod events; // noun: who did what through which app to which record, and why
 pub mod fetch; // ground: the one guarded way to call outside
 pub mod jose; // ground: signatures: keys, and what is signed with them
+pub mod limits; // noun: how often one address may try what costs something
 pub mod server; // server: from settings to a running server, and one table of all addresses
 
 /// The authorization server: OAuth 2.0 as SMART App Launch profiles it.
@@ -27,10 +28,14 @@ pub mod oauth {
     pub mod client_keys; // noun: the public keys that apps sign with
     pub mod client_metadata; // pure: what is known of an app by its registration
     pub mod code; // noun: codes: once, bound, short
+    pub mod consent; // noun: what a person need not be asked again
     pub mod dpop; // pure: proofs that a caller holds a key
+    pub mod exempt; // pure: PKCE, and which requests may go without
     pub mod grant; // noun: what was granted: the thing that is revoked
     pub mod introspect; // endpoint: /oauth/introspect
+    pub mod invitation; // noun: who may register an app where registration is not open
     pub mod keys; // noun: signing keys
+    pub mod management; // noun: who may change an app, and how it is registered, changed and deleted
     pub mod metadata; // endpoint: discovery and JWKS
     pub mod par; // endpoint: /oauth/par
     pub mod params; // pure: a request's parameters, once
@@ -38,7 +43,7 @@ pub mod oauth {
     pub mod pushed; // noun: authorization requests that apps pushed, until a browser brings them
     pub mod redirect; // pure: which redirect URIs can be registered, and which are an app's own
     pub mod refresh; // noun: rotation, the grace rule, reuse
-    pub mod register; // endpoint: /oauth/register
+    pub mod register; // endpoint: /oauth/register, and /oauth/register/{client_id}
     pub mod registration; // noun: what an app may register
     pub mod request; // noun: authorization requests on their way
     pub mod revoke; // endpoint: /oauth/revoke
@@ -108,6 +113,9 @@ pub mod web {
     pub mod account; // page: a person's own page: connected apps
     pub mod answer; // page: a Problem as JSON, OperationOutcome or redirect
     pub mod app_form; // page: the form an app is registered and changed by
+    pub mod app_page; // page: one app, as its developer sees it
+    pub mod app_secrets; // page: an app's secrets, renewed and ended
+    pub mod app_views; // page: what the templates of a developer's apps are filled with
     pub mod apps; // page: a developer's apps
     pub mod bearer; // page: the access token of a request
     pub mod browser; // page: who is at the other end: cookies, session, form tokens

@@ -15,20 +15,21 @@ use crate::events;
 use crate::fetch::Fetcher;
 use crate::fhir::{api, index, resource};
 use crate::identity::session::{Csrf, Session};
+use crate::limits::Limits;
 use crate::oauth::client_keys::ClientKeys;
 use crate::oauth::code::Code;
 use crate::oauth::keys::{KeyError, Keys};
 use crate::oauth::request::Request;
 use crate::oauth::{
-    access_token, assertion, authorize, introspect, metadata, par, proofs, pushed, refresh, register, revoke,
-    token,
+    access_token, assertion, authorize, introspect, invitation, metadata, par, proofs, pushed, refresh,
+    register, revoke, token,
 };
 use crate::oidc::{logout, logout_notices, userinfo};
 use crate::params;
 use crate::sandbox::{launcher, people};
 use crate::smart::launch::Launch;
 use crate::store::db::{DbError, Store, Verdict};
-use crate::web::{account, answer, apps, cors, form, home, steps};
+use crate::web::{account, answer, app_secrets, apps, cors, form, home, steps};
 
 /// The largest body read anywhere, bytes.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -112,6 +113,7 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
         reads: events::Queue::default(),
         client_keys: ClientKeys::default(),
         fetcher: Fetcher::new(policy.calls_near).map_err(|e| StartError::Calls(e.to_string()))?,
+        limits: Limits::new(policy.spares_loopback, &clock, &chance),
         issuer,
         policy,
         store,
@@ -209,6 +211,10 @@ pub fn routes(app: App) -> Router {
         .route("/oauth/par", post(par::post).fallback(form::wrong_method))
         .route("/oauth/token", post(token::post).fallback(form::wrong_method))
         .route("/oauth/register", post(register::post).fallback(form::wrong_method))
+        .route(
+            "/oauth/register/{client_id}",
+            get(register::read).put(register::replace).delete(register::delete),
+        )
         .route("/oauth/introspect", post(introspect::post).fallback(form::wrong_method))
         .route("/oauth/revoke", post(revoke::post).fallback(form::wrong_method))
         .route("/oauth/userinfo", get(userinfo::userinfo).post(userinfo::userinfo))
@@ -225,7 +231,8 @@ pub fn routes(app: App) -> Router {
         .route("/apps/new", get(apps::new).post(apps::register))
         .route("/apps/{client_id}", get(apps::show))
         .route("/apps/{client_id}/edit", get(apps::edit).post(apps::save))
-        .route("/apps/{client_id}/secret", get(apps::confirm_secret).post(apps::new_secret))
+        .route("/apps/{client_id}/secret", get(app_secrets::confirm_new).post(app_secrets::make))
+        .route("/apps/{client_id}/secret/end", get(app_secrets::confirm_end).post(app_secrets::end))
         .route("/apps/{client_id}/delete", get(apps::confirm_delete).post(apps::delete))
         // For operations
         .route("/healthz", get(|| async { "ok" }));
@@ -287,6 +294,7 @@ pub async fn forget(app: &App) -> Result<(), DbError> {
             access_token::forget(tx, then)?;
             refresh::forget(tx, then)?;
             assertion::forget(tx, then)?;
+            invitation::forget(tx, then)?;
             Session::forget(tx, then).map(Verdict::Commit)
         })
         .await

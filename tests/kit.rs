@@ -1,8 +1,12 @@
 //! The test kit: a server on a port of its own at a frozen clock, browsers, apps, and a launch in one line.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use axum::extract::{ConnectInfo, Request};
+use axum::middleware::Next;
+use axum::response::Response;
 use hearthgate::app::App;
 use hearthgate::clock::{Chance, Clock, DAY, Millis};
 use hearthgate::config::Mode;
@@ -110,6 +114,17 @@ fn unescape(text: &str) -> String {
         .replace("&#62;", ">")
 }
 
+/// The header by which a test says from which address a request comes; without it, from this machine.
+pub const FROM: &str = "x-test-from";
+
+async fn from_elsewhere(mut request: Request, next: Next) -> Response {
+    let from = request.headers().get(FROM).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+    if let Some(ip) = from {
+        request.extensions_mut().insert(ConnectInfo(SocketAddr::new(ip, 4711)));
+    }
+    next.run(request).await
+}
+
 impl TestApp {
     pub async fn start() -> TestApp {
         TestApp::start_on(Store::open(":memory:").expect("a store")).await
@@ -125,6 +140,7 @@ impl TestApp {
         TestApp::start_as(store, Mode::Sandbox, now).await
     }
 
+    /// A server for real people, as far as there is one: nobody can sign in yet.
     pub async fn start_in_production() -> TestApp {
         TestApp::start_as(Store::open(":memory:").expect("a store"), Mode::Production, NOW).await
     }
@@ -147,7 +163,8 @@ impl TestApp {
             .await
             .expect("it runs")
             .expect("it starts");
-        let routes = server::routes(app.clone());
+        let routes = server::routes(app.clone()).layer(axum::middleware::from_fn(from_elsewhere));
+        let routes = routes.into_make_service_with_connect_info::<SocketAddr>();
         let serving = tokio::spawn(async move { axum::serve(listener, routes).await.expect("it serves") });
         let flushing = tokio::spawn(server::keep_house(app.clone()));
         TestApp { app, url, tasks: vec![serving, flushing] }
@@ -452,6 +469,9 @@ impl<'a> Launch<'a> {
     /// Answers the consent page in a browser where somebody may be signed in already.
     pub async fn decide_in(&self, browser: &Browser<'_>, decision: &str) -> Answer {
         let (path, page) = self.to_consent(browser).await;
+        if decision == "allow" && page.location().starts_with(&self.client.redirect) {
+            return page; // not asked again
+        }
         assert!(page.text.contains("name=\"decision\""), "not the consent page: {}", page.text);
         let csrf = page.hidden("csrf").expect("a form token");
         let (ticked, _) = page.boxes("scope");

@@ -291,3 +291,32 @@ async fn an_ehr_launch_may_be_pushed_and_its_handle_is_judged_at_once() {
     let again = server.launch(&client).scope(scope).with("launch", &handle).push().await;
     assert_refused(&again, StatusCode::BAD_REQUEST, "invalid_request", "`launch`");
 }
+
+#[tokio::test]
+async fn an_app_that_may_go_without_pkce_may_push_without_it() {
+    let (server, client) =
+        start(json!({"token_endpoint_auth_method": "client_secret_basic", "sign_in_only": true})).await;
+    let bare = ["code_challenge", "code_challenge_method", "aud"]
+        .iter()
+        .fold(server.launch(&client).scope("openid profile"), |launch, name| launch.without(name));
+    let pushed = bare.clone().pushed().await;
+    assert!(pushed.decide("allow").await.redirect_params().contains_key("code"));
+    let wider = bare.scope("openid launch/patient patient/*.rs").push().await;
+    assert_refused(&wider, StatusCode::BAD_REQUEST, "invalid_request", "`code_challenge` is missing");
+}
+
+#[tokio::test]
+async fn where_nobody_need_be_asked_a_pushed_request_is_answered_at_once_and_once() {
+    let (server, client) = start(json!({"token_endpoint_auth_method": "client_secret_basic"})).await;
+    let launch = server.launch(&client).scope("openid profile").without("aud");
+    let browser = server.browser();
+    let (path, page) = launch.to_consent(&browser).await;
+    let csrf = page.hidden("csrf").unwrap();
+    let form = [("csrf", csrf.as_str()), ("decision", "allow"), ("scope", "openid"), ("scope", "profile")];
+    assert!(browser.post(&path, &form).await.redirect_params().contains_key("code"));
+    let silent = launch.with("prompt", "none").pushed().await;
+    let answer = browser.get(&silent.address()).await.redirect_params();
+    assert_eq!(server.exchange(&client, &answer["code"]).await.status, StatusCode::OK);
+    let again = browser.get(&silent.address()).await;
+    assert!(again.text.contains("was used before"), "{}", again.text);
+}

@@ -16,16 +16,18 @@ use std::borrow::Cow;
 
 use super::checks::{self, Back, Refusal};
 use super::client::Client;
+use super::consent as memory;
 use super::params::Params;
 use super::pushed::{self, Pushed};
 use super::request::{Asked, Prompt, Request};
-use super::step::{self, Present, Step};
+use super::step::{Context, Step};
 use crate::app::{App, Server};
+use crate::clock::Millis;
 use crate::error::{Code, Problem, invalid_request};
-use crate::store::db::Verdict;
+use crate::store::db::{DbError, Tx, Verdict};
 use crate::web::answer::{error_redirect, see_other};
 use crate::web::browser::Visitor;
-use crate::web::page;
+use crate::web::{consent, page, steps};
 
 /// The endpoint by GET.
 pub async fn get(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
@@ -66,27 +68,34 @@ async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Re
     let visitor = Visitor::from_headers(app, headers).await.map_err(back)?;
     let now = app.now();
     let request = Request::new(&client.id, asked.clone(), app.chance.id(), now, &app.chance);
-    let unseen = asked.prompt.contains(&Prompt::None).then(|| without_a_page(&request, &visitor));
-    let (id, keep) = (request.id.clone(), unseen.is_none());
-    let kept = app
-        .store
-        .write(move |tx| {
-            if let Some(pushed) = pushed
-                && !pushed.consume(tx, now)?
-            {
-                return Ok(Verdict::Rollback(Err(Refusal::Page(pushed::used()))));
-            }
-            if keep {
-                request.insert(tx)?;
-            }
-            Ok(Verdict::Commit(Ok(())))
-        })
-        .await;
+    let silent =
+        asked.prompt.contains(&Prompt::None).then(|| without_a_page(app, &request, &client, &visitor));
+    let kept = (!matches!(silent, Some(Err(_)))).then(|| request.clone());
+    let kept = app.store.write(move |tx| keep(tx, pushed.as_ref(), kept.as_ref(), now)).await;
     kept.map_err(|e| back(e.into()))??;
-    match unseen {
-        Some(problem) => Err(back(problem)),
-        None => Ok(app.url(&format!("/oauth/authorize/{id}"))),
+    let Some(context) = silent else { return Ok(app.url(&format!("/oauth/authorize/{}", request.id))) };
+    let context = context.map_err(back)?;
+    let person = visitor.signed_in.as_ref().ok_or_else(|| back(nobody()))?;
+    let code = consent::allow_silently(app, person, &client, &request, context).await.map_err(back)?;
+    code.ok_or_else(|| back(nobody()))
+}
+
+/// Uses up what was pushed, and keeps the request that waits for its person.
+fn keep(
+    tx: &Tx<'_>,
+    pushed: Option<&Pushed>,
+    request: Option<&Request>,
+    now: Millis,
+) -> Result<Verdict<Result<(), Refusal>>, DbError> {
+    if let Some(pushed) = pushed
+        && !pushed.consume(tx, now)?
+    {
+        return Ok(Verdict::Rollback(Err(Refusal::Page(pushed::used()))));
     }
+    if let Some(request) = request {
+        request.insert(tx)?;
+    }
+    Ok(Verdict::Commit(Ok(())))
 }
 
 /// What is asked, and by which app: here and now, or in a request that the app has pushed before.
@@ -121,31 +130,35 @@ fn find_pushed(server: &Server, params: &Params) -> Result<(Client, Pushed), Pro
     Ok((client, pushed))
 }
 
-/// `prompt=none` (OpenID Connect Core 3.1.2.6). A launch always asks for consent here, so that even a
-/// signed-in person has a page to see.
-fn without_a_page(request: &Request, visitor: &Visitor) -> Problem {
-    let present = visitor.signed_in.as_ref().map(|s| Present {
-        account: &s.account,
-        acts_for: &s.acts_for,
-        signed_in: s.session.signed_in,
-    });
-    let (code, words) = match step::next(request, present) {
-        Step::SignIn => (Code::LoginRequired, "nobody is signed in, and `prompt=none` forbids asking"),
-        Step::SwitchPerson => {
-            (Code::LoginRequired, "somebody else launched the app, and `prompt=none` forbids asking for them")
+fn nobody() -> Problem {
+    Problem::new(Code::LoginRequired, "nobody is signed in, and `prompt=none` forbids asking")
+}
+
+/// `prompt=none` (OpenID Connect Core 3.1.2.6): what the grant would be about, where nobody need be asked.
+fn without_a_page(
+    app: &App,
+    request: &Request,
+    client: &Client,
+    visitor: &Visitor,
+) -> Result<Context, Problem> {
+    let present = visitor.signed_in.as_ref().map(steps::present);
+    let must = |words| Problem::new(Code::InteractionRequired, words);
+    Err(match app.store.read(|tx| memory::next(tx, request, client, present))? {
+        Step::Done(context) => return Ok(context),
+        Step::SignIn => nobody(),
+        Step::SwitchPerson => Problem::new(
+            Code::LoginRequired,
+            "somebody else launched the app, and `prompt=none` forbids asking for them",
+        ),
+        Step::RecordClosed => {
+            Problem::new(Code::AccessDenied, "the person may no longer open this patient's record")
         }
-        Step::RecordClosed => (Code::AccessDenied, "the person may no longer open this patient's record"),
-        Step::ChoosePatient => {
-            (Code::InteractionRequired, "a patient must be chosen, and `prompt=none` forbids asking")
-        }
-        Step::ChooseEncounter { .. } => {
-            (Code::InteractionRequired, "a visit must be chosen, and `prompt=none` forbids asking")
-        }
+        Step::ChoosePatient => must("a patient must be chosen, and `prompt=none` forbids asking"),
+        Step::ChooseEncounter { .. } => must("a visit must be chosen, and `prompt=none` forbids asking"),
         Step::Consent(_) => {
-            (Code::ConsentRequired, "the person must agree, and `prompt=none` forbids asking")
+            Problem::new(Code::ConsentRequired, "the person must agree, and `prompt=none` forbids asking")
         }
-    };
-    Problem::new(code, words)
+    })
 }
 
 /// The part of a request that the protocol machine looks at.

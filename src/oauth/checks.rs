@@ -2,6 +2,7 @@
 //! Launch 2.2), wherever it comes: in a browser's address, or pushed by the app (RFC 9126).
 
 use super::client::Client;
+use super::exempt;
 use super::params::Params;
 use super::redirect;
 use super::request::{Asked, LeftOut, Prompt};
@@ -66,8 +67,10 @@ async fn fill(server: &Server, client: &Client, params: &Params, asked: &mut Ask
     for check in BEFORE_SCOPES {
         check(params, asked)?;
     }
+    asked.max_age = asked.max_age.or(client.metadata.default_max_age);
     let words = scope_words(params)?;
-    pkce(params, asked)?;
+    let exempt = exempt::of(&client.metadata, &words, &server.policy);
+    asked.challenge = exempt::challenge(params, &exempt)?.map(str::to_owned);
     negotiate(client, &words, params, asked)?;
     audience(&server.fhir_base(), &server.userinfo(), params, asked)?;
     if let Some(handle) = params.one("launch")? {
@@ -231,51 +234,11 @@ fn openid_extras(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
 /// `dpop_jkt` (RFC 9449 10): only the holder of that key is to exchange the code.
 fn key_fits(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
     asked.dpop_jkt = params.one("dpop_jkt")?.map(str::to_owned);
-    if asked.dpop_jkt.as_deref().is_some_and(|jkt| !is_sha256(jkt)) {
+    if asked.dpop_jkt.as_deref().is_some_and(|jkt| !exempt::is_sha256(jkt)) {
         let words =
             "`dpop_jkt` must be the base64url SHA-256 thumbprint of the app's key (RFC 7638), 43 characters";
         return Err(invalid_request(words).at("dpop_jkt"));
     }
-    Ok(())
-}
-
-/// Whether it is a SHA-256 in base64url without padding.
-fn is_sha256(text: &str) -> bool {
-    text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-}
-
-/// PKCE with S256, for every app (RFC 7636 4.3).
-fn pkce(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
-    let wrong = |name, words: &'static str| invalid_request(words).at(name);
-    let challenge = params.one("code_challenge")?.ok_or_else(|| {
-        wrong(
-            "code_challenge",
-            "`code_challenge` is missing; SMART requires PKCE: send the base64url SHA-256 of a \
-                                 random code_verifier, and `code_challenge_method=S256`",
-        )
-    })?;
-    match params.one("code_challenge_method")? {
-        Some("S256") => {}
-        None => {
-            return Err(wrong(
-                "code_challenge_method",
-                "`code_challenge_method` is missing; send `code_challenge_method=S256`",
-            ));
-        }
-        Some(_) => {
-            return Err(wrong(
-                "code_challenge_method",
-                "`code_challenge_method` must be `S256`; `plain` protects nothing",
-            ));
-        }
-    }
-    if !is_sha256(challenge) {
-        return Err(wrong(
-            "code_challenge",
-            "`code_challenge` must be the 43 base64url characters of a SHA-256, without padding",
-        ));
-    }
-    asked.challenge = Some(challenge.to_owned());
     Ok(())
 }
 
@@ -321,8 +284,9 @@ fn negotiate(client: &Client, words: &[&str], params: &Params, asked: &mut Asked
         .at("scope"));
     }
     asked.scope = scope::join(&kept);
-    let identity_only = kept.iter().all(Scope::is_identity);
-    if asked.state.is_none() && !identity_only {
+    // Without `state` it is PKCE alone that ties the answer to the app's own request.
+    let bound = kept.iter().all(Scope::is_identity) && asked.challenge.is_some();
+    if asked.state.is_none() && !bound {
         return Err(invalid_request(
             "`state` is missing; send a random one, and compare it when it comes back",
         )

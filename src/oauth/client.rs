@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::client_metadata::Metadata;
-use crate::clock::{Chance, Millis};
+use super::client_metadata::{Approved, Metadata};
+use super::consent;
+use crate::clock::Millis;
 use crate::crypto::{Hashed, Secret};
-use crate::events::{Event, Kind};
 use crate::params;
-use crate::store::db::{DbError, Store, Tx, Verdict};
+use crate::store::db::{DbError, Row, Tx};
 
 /// A registered app.
 #[derive(Clone, Debug)]
@@ -18,32 +18,80 @@ pub struct Client {
     pub metadata: Metadata,
     /// When (for `client_id_issued_at`).
     pub created: Millis,
+    /// What it was allowed beyond what any app may register.
+    pub approved: Approved,
 }
 
-const COLUMNS: &str = "id, metadata, created_ms";
+/// A secret that works, told from the others of its app by a number that only grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LiveSecret {
+    /// The first secret of an app is 1.
+    pub number: i64,
+    /// When it was made.
+    pub created: Millis,
+}
+
+const COLUMNS: &str = "c.id, c.metadata, c.created_ms, c.approved";
 
 impl Client {
-    fn read(row: &crate::store::db::Row<'_>) -> Result<Client, DbError> {
-        Ok(Client { id: row.get(0)?, metadata: row.json(1)?, created: row.get(2)? })
+    fn read(row: &Row<'_>) -> Result<Client, DbError> {
+        Ok(Client { id: row.get(0)?, metadata: row.json(1)?, created: row.get(2)?, approved: row.json(3)? })
     }
 
     /// The app of that id.
     pub fn find(tx: &Tx<'_>, id: &str) -> Result<Option<Client>, DbError> {
-        tx.first(&format!("SELECT {COLUMNS} FROM clients WHERE id = $1"), params![id], Client::read)
+        tx.first(&format!("SELECT {COLUMNS} FROM clients c WHERE c.id = $1"), params![id], Client::read)
     }
 
     /// Keeps a new app. `manage` is the hash of what its developer manages it with.
     pub fn insert(&self, tx: &Tx<'_>, manage: &Hashed) -> Result<(), DbError> {
         tx.execute(
-            "INSERT INTO clients (id, metadata, manage_hash, created_ms) VALUES ($1, $2, $3, $4)",
-            params![&self.id, json!(self.metadata).to_string(), manage.as_str(), self.created],
+            "INSERT INTO clients (id, metadata, manage_hash, created_ms, approved) VALUES ($1, $2, $3, $4, $5)",
+            params![
+                &self.id,
+                json!(self.metadata).to_string(),
+                manage.as_str(),
+                self.created,
+                json!(self.approved).to_string()
+            ],
         )?;
         keep_origins(tx, &self.id, &self.metadata)
     }
 
-    /// Gives the app one more live secret.
-    pub fn add_secret(&self, tx: &Tx<'_>, secret: &Hashed, now: Millis) -> Result<(), DbError> {
-        add_secret(tx, &self.id, secret, now)
+    /// Every app, in the order they were registered.
+    pub fn all(tx: &Tx<'_>) -> Result<Vec<Client>, DbError> {
+        tx.all(&format!("SELECT {COLUMNS} FROM clients c ORDER BY c.created_ms, c.id"), &[], Client::read)
+    }
+
+    /// Gives the app a new secret. The newest of the former ones stays live beside it, so that the app can change
+    /// over; any older one ends.
+    pub fn add_secret(tx: &Tx<'_>, id: &str, secret: &Hashed, now: Millis) -> Result<(), DbError> {
+        let newest = Client::secrets(tx, id)?.first().map_or(0, |secret| secret.number);
+        tx.execute(
+            "INSERT INTO client_secrets (client, hash, created_ms, number) VALUES ($1, $2, $3, $4)",
+            params![id, secret.as_str(), now, newest + 1],
+        )?;
+        let sql = "DELETE FROM client_secrets WHERE client = $1 AND number < $2";
+        tx.execute(sql, params![id, newest]).map(drop)
+    }
+
+    /// The app's live secrets, the newest first.
+    pub fn secrets(tx: &Tx<'_>, id: &str) -> Result<Vec<LiveSecret>, DbError> {
+        let sql =
+            "SELECT number, created_ms FROM client_secrets WHERE client = $1 ORDER BY number DESC, hash";
+        tx.all(sql, params![id], |row| Ok(LiveSecret { number: row.get(0)?, created: row.get(1)? }))
+    }
+
+    /// Ends one secret, unless it is the app's last; whether it did.
+    pub fn end_secret(tx: &Tx<'_>, id: &str, number: i64) -> Result<bool, DbError> {
+        let sql = "DELETE FROM client_secrets WHERE client = $1 AND number = $2
+                   AND EXISTS (SELECT 1 FROM client_secrets s WHERE s.client = $1 AND s.number > $2)";
+        Ok(tx.execute(sql, params![id, number])? > 0)
+    }
+
+    /// Ends every secret of the app.
+    pub fn end_secrets(tx: &Tx<'_>, id: &str) -> Result<(), DbError> {
+        tx.execute("DELETE FROM client_secrets WHERE client = $1", params![id]).map(drop)
     }
 
     /// Which of the app's live secrets `presented` is.
@@ -64,8 +112,10 @@ impl Client {
     /// Every app that this browser manages, in the order they were registered.
     pub fn managed_by(tx: &Tx<'_>, browser: &Hashed) -> Result<Vec<Client>, DbError> {
         tx.all(
-            "SELECT c.id, c.metadata, c.created_ms FROM clients c JOIN client_managers m ON m.client = c.id
-             WHERE m.browser_hash = $1 ORDER BY c.created_ms, c.id",
+            &format!(
+                "SELECT {COLUMNS} FROM clients c JOIN client_managers m ON m.client = c.id
+                 WHERE m.browser_hash = $1 ORDER BY c.created_ms, c.id"
+            ),
             params![browser.as_str()],
             Client::read,
         )
@@ -93,22 +143,11 @@ impl Client {
     /// Replaces the whole metadata; it holds at the next launch, and for every token at the next call.
     pub fn replace(tx: &Tx<'_>, id: &str, metadata: &Metadata) -> Result<(), DbError> {
         let text = json!(metadata).to_string();
+        if let Some(before) = Client::find(tx, id)? {
+            consent::app_changed(tx, id, &before.metadata, metadata)?;
+        }
         tx.execute("UPDATE clients SET metadata = $2 WHERE id = $1", params![id, text])?;
         keep_origins(tx, id, metadata)
-    }
-
-    /// Replaces every secret by this one, or by none.
-    pub fn replace_secret(
-        tx: &Tx<'_>,
-        id: &str,
-        secret: Option<&Hashed>,
-        now: Millis,
-    ) -> Result<(), DbError> {
-        tx.execute("DELETE FROM client_secrets WHERE client = $1", params![id])?;
-        match secret {
-            Some(hash) => add_secret(tx, id, hash, now),
-            None => Ok(()),
-        }
     }
 
     /// Forgets the app. What it was granted is ended by `Grant::end_all_of`.
@@ -116,8 +155,9 @@ impl Client {
         tx.execute("DELETE FROM clients WHERE id = $1", params![id]).map(drop)
     }
 
-    /// The registration answer of RFC 7591 3.2.1; the secret is in it where one was just made.
-    pub fn registration(&self, secret: Option<Secret>) -> Map<String, Value> {
+    /// The answer of RFC 7591 3.2.1 and RFC 7592 3. `manage` is the registration access token, `at` where it
+    /// counts; the secret is in it where one was just made.
+    pub fn registration(&self, at: &str, manage: &str, secret: Option<Secret>) -> Map<String, Value> {
         let mut answer = Map::new();
         answer.insert("client_id".into(), json!(self.id));
         answer.insert("client_id_issued_at".into(), json!(self.created / crate::clock::SECOND));
@@ -125,19 +165,13 @@ impl Client {
             answer.insert("client_secret".into(), json!(secret.reveal()));
             answer.insert("client_secret_expires_at".into(), json!(0));
         }
+        answer.insert("registration_client_uri".into(), json!(at));
+        answer.insert("registration_access_token".into(), json!(manage));
         if let Value::Object(metadata) = json!(self.metadata) {
             answer.extend(metadata);
         }
         answer
     }
-}
-
-fn add_secret(tx: &Tx<'_>, client: &str, secret: &Hashed, now: Millis) -> Result<(), DbError> {
-    tx.execute(
-        "INSERT INTO client_secrets (client, hash, created_ms) VALUES ($1, $2, $3)",
-        params![client, secret.as_str(), now],
-    )
-    .map(drop)
 }
 
 fn keep_origins(tx: &Tx<'_>, client: &str, metadata: &Metadata) -> Result<(), DbError> {
@@ -153,39 +187,4 @@ fn keep_origins(tx: &Tx<'_>, client: &str, metadata: &Metadata) -> Result<(), Db
 pub fn is_origin_of_any(tx: &Tx<'_>, origin: &str) -> Result<bool, DbError> {
     let sql = "SELECT 1 FROM client_origins WHERE origin = $1";
     Ok(tx.first(sql, params![origin], |row| row.get::<i64>(0))?.is_some())
-}
-
-/// A new app, with what is shown of it this once.
-pub struct Registered {
-    /// The app.
-    pub client: Client,
-    /// Its secret, if it has one.
-    pub secret: Option<Secret>,
-    /// What its developer manages it with.
-    pub manage: Secret,
-}
-
-/// Gives an app its id and secrets and keeps it.
-pub async fn register(
-    store: &Store,
-    metadata: Metadata,
-    now: Millis,
-    chance: &Chance,
-) -> Result<Registered, DbError> {
-    let client = Client { id: chance.id(), metadata, created: now };
-    let secret = client.metadata.token_endpoint_auth_method.has_secret().then(|| Secret::new("", chance));
-    let manage = Secret::new("hg_manage_", chance);
-    let (kept, secret_hash, manage_hash) =
-        (client.clone(), secret.as_ref().map(Secret::hashed), manage.hashed());
-    store
-        .write(move |tx| {
-            kept.insert(tx, &manage_hash)?;
-            if let Some(hash) = secret_hash {
-                kept.add_secret(tx, &hash, now)?;
-            }
-            Event::new(Kind::AppRegistered, now).client(kept.id.clone()).insert(tx)?;
-            Ok(Verdict::Commit(()))
-        })
-        .await?;
-    Ok(Registered { client, secret, manage })
 }

@@ -102,6 +102,38 @@ pub enum Introspect {
     All,
 }
 
+/// What an app is allowed beyond what any app may register. In production the people who run the server allow it,
+/// by the invitation the app is registered with; in the sandbox every app is allowed everything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approved {
+    /// `system/` scopes.
+    #[serde(default)]
+    pub system: bool,
+    /// The standing of `sign_in_only`.
+    #[serde(default)]
+    pub sign_in_only: bool,
+    /// `introspect` as `all`.
+    #[serde(default)]
+    pub introspect_all: bool,
+}
+
+impl Approved {
+    /// What these settings allow every app.
+    pub fn by(policy: &config::Policy) -> Approved {
+        let all = policy.approves_all;
+        Approved { system: all, sign_in_only: all, introspect_all: all }
+    }
+
+    /// What either allows.
+    pub fn or(self, other: Approved) -> Approved {
+        Approved {
+            system: self.system || other.system,
+            sign_in_only: self.sign_in_only || other.sign_in_only,
+            introspect_all: self.introspect_all || other.introspect_all,
+        }
+    }
+}
+
 /// The metadata of an app after every check; `registration.rs` makes it, and this is how it is stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {

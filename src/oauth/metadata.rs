@@ -61,6 +61,7 @@ pub async fn openid_configuration(State(app): State<App>) -> Response {
         "exp",
         "iat",
         "auth_time",
+        "acr",
         "nonce",
         "at_hash",
         "sid",
@@ -78,6 +79,11 @@ pub async fn openid_configuration(State(app): State<App>) -> Response {
         "address"
     ]);
     facts["claim_types_supported"] = json!(["normal"]);
+    facts["claims_parameter_supported"] = json!(false);
+    facts["ui_locales_supported"] = json!(["en"]);
+    if let Some(acr) = app.policy.acr {
+        facts["acr_values_supported"] = json!([acr]);
+    }
     facts["prompt_values_supported"] = json!(["none", "login", "consent", "select_account"]);
     facts["request_parameter_supported"] = json!(false);
     facts["request_uri_parameter_supported"] = json!(false);

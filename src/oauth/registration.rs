@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::client_metadata::{
-    ApplicationType, AuthMethod, GrantType, Introspect, Metadata, default_identity_scope, default_scope,
+    ApplicationType, Approved, AuthMethod, GrantType, Introspect, Metadata, default_identity_scope,
+    default_scope,
 };
 use super::redirect::{self, LONGEST_URI};
 use super::service::is_for_services;
@@ -31,12 +32,16 @@ const LONGEST_NAME: usize = 100;
 const LONGEST_LIFE: i64 = 24 * 60 * 60;
 
 /// Turns what was sent into metadata. What is not named here is left out, and so not in the answer
-/// (RFC 7591 2).
+/// (RFC 7591 2). `approved` is what the app itself was allowed, beside what the policy allows all.
 ///
 /// # Errors
 /// Everything that is wrong, field by field, so that it can be mended in one go.
-pub fn check(sent: &Map<String, Value>, policy: &Policy) -> Result<Metadata, Vec<FieldError>> {
-    let mut form = Checker { sent, policy, errors: Vec::new() };
+pub fn check(
+    sent: &Map<String, Value>,
+    policy: &Policy,
+    approved: Approved,
+) -> Result<Metadata, Vec<FieldError>> {
+    let mut form = Checker { sent, policy, approved: approved.or(Approved::by(policy)), errors: Vec::new() };
     let method = form.one_of(
         "token_endpoint_auth_method",
         AuthMethod::None,
@@ -50,7 +55,7 @@ pub fn check(sent: &Map<String, Value>, policy: &Policy) -> Result<Metadata, Vec
     form.one_of("subject_type", (), &[("public", ())]);
     let grant_types = form.grant_types(method);
     let (jwks, jwks_uri) = form.keys(method);
-    let sign_in_only = form.status("sign_in_only", method, policy.approves_all);
+    let sign_in_only = form.sign_in_only(method);
     let metadata = Metadata {
         client_name: form.name(),
         redirect_uris: form.redirect_uris(application_type, method, &grant_types),
@@ -103,6 +108,7 @@ pub fn problem(errors: &[FieldError]) -> Problem {
 struct Checker<'a> {
     sent: &'a Map<String, Value>,
     policy: &'a Policy,
+    approved: Approved,
     errors: Vec<FieldError>,
 }
 
@@ -300,13 +306,16 @@ impl Checker<'_> {
     }
 
     /// A standing that only a confidential app can have, and in production only with approval.
-    fn status(&mut self, field: &'static str, method: AuthMethod, approved: bool) -> bool {
-        let wanted = self.flag(field);
+    fn sign_in_only(&mut self, method: AuthMethod) -> bool {
+        let wanted = self.flag("sign_in_only");
         if wanted && !method.proves() {
-            self.wrong(field, "a public app cannot have it; choose a kind of app that proves itself");
+            self.wrong(
+                "sign_in_only",
+                "a public app cannot have it; choose a kind of app that proves itself",
+            );
         }
-        if wanted && !approved {
-            self.wrong(field, "it needs the approval of the people who run this server");
+        if wanted && !self.approved.sign_in_only {
+            self.wrong("sign_in_only", "it needs the approval of the people who run this server");
         }
         wanted
     }
@@ -389,7 +398,7 @@ impl Checker<'_> {
                         shown(&word)
                     ),
                 ),
-                Ok(scope) if scope.is_at(Level::System) && !self.policy.approves_all => self.wrong(
+                Ok(scope) if scope.is_at(Level::System) && !self.approved.system => self.wrong(
                     "scope",
                     format!("`{}` needs the approval of the people who run this server", shown(&word)),
                 ),
@@ -427,7 +436,7 @@ impl Checker<'_> {
                 "a public app cannot introspect tokens; choose a kind of app that proves itself",
             );
         }
-        if introspect == Introspect::All && !self.policy.approves_all {
+        if introspect == Introspect::All && !self.approved.introspect_all {
             self.wrong("introspect", "`all` needs the approval of the people who run this server");
         }
         introspect

@@ -22,6 +22,8 @@ pub enum Step {
     },
     /// May the app have this? With what it would be about.
     Consent(Context),
+    /// Nothing: they need not be asked again (`consent.rs`).
+    Done(Context),
 }
 
 /// What a grant would be about.

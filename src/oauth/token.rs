@@ -29,6 +29,7 @@ use crate::app::{App, Server};
 use crate::clock::{Chance, Millis, SECOND};
 use crate::error::{self, Problem, invalid_grant, invalid_request};
 use crate::events::{Event, Kind};
+use crate::fhir::resource::Resource;
 use crate::identity::account::Account;
 use crate::jose::Alg;
 use crate::oidc::id_token;
@@ -375,14 +376,23 @@ async fn sign_id_token(
     };
     let alg = Alg::from_name(&issued.client.metadata.id_token_signed_response_alg).unwrap_or(Alg::RS256);
     let key = server.keys.signing(alg, now).await.map_err(|e| failed(e.to_string()))?;
+    // A relying party that only signs people in may never ask userinfo.
+    let resource = match account.fhir_user.split_once('/') {
+        Some((kind, id)) if issued.client.metadata.sign_in_only => {
+            server.store.read(|tx| Resource::find(tx, kind, id))?.map(|r| r.parsed())
+        }
+        _ => None,
+    };
     let claims = id_token::claims(&id_token::Facts {
         issuer: &server.issuer,
         subject: &account.id,
         client: &issued.client.id,
         fhir_user: &format!("{}/{}", server.fhir_base(), account.fhir_user),
+        resource: resource.as_ref(),
         scopes,
         sid: issued.grant.session.as_deref(),
         signed_in: issued.grant.signed_in,
+        acr: server.policy.acr,
         nonce: issued.nonce.as_deref(),
         access_token: &issued.access_token,
         alg,

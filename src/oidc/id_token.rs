@@ -19,12 +19,16 @@ pub struct Facts<'a> {
     pub client: &'a str,
     /// The absolute URL of the person's FHIR resource.
     pub fhir_user: &'a str,
+    /// That resource, where the app reads the person's claims from the id_token.
+    pub resource: Option<&'a Value>,
     /// What was granted.
     pub scopes: &'a [Scope],
     /// The session it was granted in, as the notice of its end names it.
     pub sid: Option<&'a str>,
     /// When the person signed in.
     pub signed_in: Option<Millis>,
+    /// How surely.
+    pub acr: Option<&'a str>,
     /// As the app sent it, if it did.
     pub nonce: Option<&'a str>,
     /// The access token beside it.
@@ -48,13 +52,16 @@ pub fn claims(facts: &Facts<'_>) -> Value {
     if let Some(signed_in) = facts.signed_in {
         claims["auth_time"] = json!(signed_in / SECOND);
     }
+    if let Some(acr) = facts.acr {
+        claims["acr"] = json!(acr);
+    }
     if let Some(nonce) = facts.nonce {
         claims["nonce"] = json!(nonce);
     }
     if let Some(sid) = facts.sid {
         claims["sid"] = json!(sid);
     }
-    for (name, value) in claims::about(facts.fhir_user, None, facts.scopes) {
+    for (name, value) in claims::about(facts.fhir_user, facts.resource, facts.scopes) {
         claims[name] = value;
     }
     claims
@@ -70,9 +77,11 @@ mod tests {
             subject: "s",
             client: "c",
             fhir_user: "https://p.example/fhir/Patient/1",
+            resource: None,
             scopes: &Scope::list(scope),
             sid: Some("session"),
             signed_in: Some(1_500),
+            acr: Some("0"),
             nonce,
             access_token: "token",
             alg: Alg::RS256,

@@ -6,7 +6,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::answer::see_other;
-use super::browser::{SignedIn, Visitor};
+use super::browser::{Caller, SignedIn, Visitor};
 use super::login::{self, Place};
 use super::page;
 use super::steps::{app_view, person_view};
@@ -19,9 +19,10 @@ use crate::fhir::demographics::{self, date_in_words};
 use crate::fhir::resource::{Resource, instant};
 use crate::identity::session::Session;
 use crate::oauth::client::Client;
+use crate::oauth::consent::{self, Remembered};
 use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
-use crate::smart::scope::Meaning;
+use crate::smart::scope::{Meaning, Scope};
 use crate::smart::words;
 use crate::store::db::Verdict;
 
@@ -54,10 +55,10 @@ fn place() -> Place<'static> {
 }
 
 /// Signing in at this page.
-pub async fn sign_in(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+pub async fn sign_in(State(app): State<App>, caller: Caller, headers: HeaderMap, body: Bytes) -> Response {
     let made: Page = async {
         let (visitor, form) = posted(&app, &headers, &body).await?;
-        login::sign_in(&app, &visitor, &place(), &form, HERE).await
+        login::sign_in(&app, caller, &visitor, &place(), &form, HERE).await
     }
     .await;
     made.unwrap_or_else(|problem| page::problem(&app, &problem))
@@ -96,7 +97,8 @@ pub async fn disconnect(
         let ended = app
             .store
             .write(move |tx| {
-                let ended = Grant::disconnect(tx, &account, &client_id, now)?;
+                let ended = Grant::disconnect(tx, &account, &client_id, now)?
+                    + consent::forget(tx, &account, &client_id)?;
                 let event = Event::new(Kind::GrantEnded, now).client(client_id).account(account);
                 event.why("the person disconnected the app").insert(tx)?;
                 Ok(Verdict::Commit(ended))
@@ -122,29 +124,30 @@ async fn posted(app: &App, headers: &HeaderMap, body: &Bytes) -> Result<(Visitor
 fn overview(app: &App, visitor: &Visitor, person: &SignedIn, disconnected: bool) -> Page {
     let now = app.now();
     let apps = app.store.read(|tx| {
-        let mut apps: Vec<(Client, Vec<(Grant, Millis)>)> = Vec::new();
-        for (grant, used) in Grant::connected(tx, &person.account.id, now)? {
-            match apps.iter_mut().find(|(client, _)| client.id == grant.client) {
-                Some((_, grants)) => grants.push((grant, used)),
-                None => {
-                    if let Some(client) = Client::find(tx, &grant.client)? {
-                        apps.push((client, vec![(grant, used)]));
-                    }
-                }
+        let grants = Grant::connected(tx, &person.account.id, now)?;
+        let remembered = Remembered::of(tx, &person.account.id)?;
+        let mut ids: Vec<&str> = Vec::new();
+        for id in grants.iter().map(|(g, _)| &g.client).chain(remembered.iter().map(|r| &r.client)) {
+            if !ids.contains(&id.as_str()) {
+                ids.push(id);
             }
         }
         let mut shown = Vec::new();
-        for (client, grants) in apps {
+        for id in ids {
+            let Some(client) = Client::find(tx, id)? else { continue };
+            let grants: Vec<_> = grants.iter().filter(|(g, _)| g.client == id).cloned().collect();
+            let remembered: Vec<_> = remembered.iter().filter(|r| r.client == id).cloned().collect();
             let mut records = Vec::new();
-            for patient in grants.iter().filter_map(|(grant, _)| grant.patient.as_deref()) {
+            let patients = grants.iter().map(|(grant, _)| &grant.patient);
+            for patient in patients.chain(remembered.iter().map(|r| &r.patient)).flatten() {
                 let resource = Resource::find(tx, "Patient", patient)?;
                 let name = resource.and_then(|r| demographics::name(&r.parsed()));
-                let name = name.unwrap_or_else(|| patient.to_owned());
+                let name = name.unwrap_or_else(|| patient.clone());
                 if !records.contains(&name) {
                     records.push(name);
                 }
             }
-            shown.push((client, grants, records));
+            shown.push(Known { client, grants, remembered, records });
         }
         Ok(shown)
     })?;
@@ -157,37 +160,53 @@ fn overview(app: &App, visitor: &Visitor, person: &SignedIn, disconnected: bool)
         },
         sign_out: "/account/sign-out".into(),
         notice: disconnected.then(|| "The app is disconnected. What it held works no more.".into()),
-        apps: apps
-            .into_iter()
-            .map(|(client, grants, records)| connected(app, &client, &grants, records))
-            .collect(),
+        apps: apps.into_iter().map(|known| connected(app, known)).collect(),
     };
     Ok(page::render(&page))
 }
 
-fn connected(app: &App, client: &Client, grants: &[(Grant, Millis)], records: Vec<String>) -> Connected {
-    let mut may = Vec::new();
-    let mut stays = false;
-    for scope in grants.iter().flat_map(|(grant, _)| grant.scopes()) {
-        stays |= scope.meaning == Meaning::OfflineAccess;
-        let title = words::of(&scope).title;
-        if !may.contains(&title) {
-            may.push(title);
-        }
-    }
-    let more = may.len().saturating_sub(MOST_LINES);
-    may.truncate(MOST_LINES);
-    if more > 0 {
-        may.push(format!("and {more} more"));
-    }
-    let day = |at: Option<Millis>| date_in_words(&instant(at.unwrap_or_default()));
+/// An app that a person let in: what it holds now, and what they need not be asked again.
+struct Known {
+    client: Client,
+    /// With when each was last used.
+    grants: Vec<(Grant, Millis)>,
+    remembered: Vec<Remembered>,
+    /// The names of the patients.
+    records: Vec<String>,
+}
+
+fn connected(app: &App, known: Known) -> Connected {
+    let Known { client, grants, remembered, records } = known;
+    let granted: Vec<Scope> = grants.iter().flat_map(|(grant, _)| grant.scopes()).collect();
+    let stays = granted.iter().any(|s| s.meaning == Meaning::OfflineAccess);
+    let unasked: Vec<Scope> = remembered.iter().flat_map(Remembered::scopes).collect();
+    let day = |at: Millis| date_in_words(&instant(at));
+    let since = grants.iter().map(|(grant, _)| grant.created).chain(remembered.iter().map(|r| r.since)).min();
     Connected {
-        app: views::App { note: None, ..app_view(app, client) },
+        app: views::App { note: None, ..app_view(app, &client) },
         records: if records.is_empty() { vec!["no patient’s in particular".into()] } else { records },
-        may,
-        since: day(grants.iter().map(|(grant, _)| grant.created).min()),
-        last_used: day(grants.iter().map(|(_, used)| *used).max()),
+        may: titles(&granted),
+        unasked: titles(&unasked),
+        since: day(since.unwrap_or_default()),
+        last_used: grants.iter().map(|(_, used)| *used).max().map(day),
         until: if stays { "you disconnect it".into() } else { "it runs out by itself, soon".into() },
         disconnect: format!("/account/disconnect/{}", client.id),
     }
+}
+
+/// Scopes in plain words, each once.
+fn titles(scopes: &[Scope]) -> Vec<String> {
+    let mut titles = Vec::new();
+    for scope in scopes {
+        let title = words::of(scope).title;
+        if !titles.contains(&title) {
+            titles.push(title);
+        }
+    }
+    let more = titles.len().saturating_sub(MOST_LINES);
+    titles.truncate(MOST_LINES);
+    if more > 0 {
+        titles.push(format!("and {more} more"));
+    }
+    titles
 }

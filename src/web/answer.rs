@@ -83,7 +83,7 @@ pub fn description(words: &str) -> String {
 /// The JSON error of RFC 6749 5.2.
 pub fn oauth(problem: &Problem) -> Response {
     let body = json!({"error": problem.code.as_str(), "error_description": description(&problem.words)});
-    let mut answer = private_json(status(problem), &body);
+    let mut answer = with_wait(problem, private_json(status(problem), &body));
     let challenge = match problem.code {
         Code::InvalidClient => "Basic realm=\"hearthgate\"".to_owned(),
         Code::InvalidToken => bearer_challenge(Some(problem)),
@@ -91,6 +91,14 @@ pub fn oauth(problem: &Problem) -> Response {
     };
     if let Ok(challenge) = HeaderValue::from_str(&challenge) {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    answer
+}
+
+/// Says when to come back, where the problem knows it.
+pub fn with_wait(problem: &Problem, mut answer: Response) -> Response {
+    if let Some(seconds) = problem.retry_after {
+        answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     answer
 }
@@ -128,7 +136,7 @@ pub fn outcome(problem: &Problem) -> Response {
             "diagnostics": problem.words,
         }],
     });
-    fhir_json(status, body.to_string())
+    with_wait(problem, fhir_json(status, body.to_string()))
 }
 
 /// What is refused before any handler of ours sees it (a body over the limit, a path that is not UTF-8, a

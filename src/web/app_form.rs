@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::views::{self, Choice, ResourceRow, ScopeBox, Shell};
+use super::app_views::{self, ResourceRow, ScopeBox};
+use super::views::{Choice, Shell};
 use crate::config::Policy;
-use crate::jose::Alg;
-use crate::oauth::client_metadata::{AuthMethod, GrantType, Metadata};
+use crate::oauth::client_metadata::{Approved, AuthMethod, GrantType, Metadata};
 use crate::oauth::params::Params;
 use crate::oauth::registration::{self, FieldError};
 use crate::smart::scope::fixed_words;
@@ -19,20 +19,67 @@ pub struct Fields {
     boxes: Vec<String>,
 }
 
-/// The fields of one line, with their labels for the summary of mistakes.
-const LABELS: [(&str, &str); 12] = [
-    ("client_name", "Name"),
-    ("redirect_uris", "Redirect addresses"),
-    ("initiate_login_uri", "Launch address"),
-    ("token_endpoint_auth_method", "Kind of app"),
-    ("scope", "Scopes"),
-    ("access_token_life", "Life of an access token"),
-    ("logo_uri", "Logo"),
-    ("application_type", "Where it runs"),
-    ("id_token_signed_response_alg", "Signature of its ID tokens"),
-    ("introspect", "Asking about tokens"),
-    ("grant_types", "What it may do"),
-    ("response_types", "Response types"),
+/// How a field of the form becomes metadata.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Text, a number, one of a few words, or a box.
+    One,
+    /// One entry a line.
+    Lines,
+    /// A JSON object.
+    Json,
+    /// `scope` and `grant_types`: what is ticked, together with what is typed.
+    Ticked,
+}
+
+/// Where a field stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Plain,
+    /// Folded, with the keys.
+    Keys,
+    /// Folded, among what few apps need.
+    Rare,
+}
+
+/// Every field of the form, with its label for the summary of mistakes. What an app registered beside these stays as
+/// it is when the form is saved.
+const FIELDS: [(&str, &str, Kind, Part); 26] = [
+    ("client_name", "Name", Kind::One, Part::Plain),
+    ("redirect_uris", "Redirect addresses", Kind::Lines, Part::Plain),
+    ("initiate_login_uri", "Launch address", Kind::One, Part::Plain),
+    ("token_endpoint_auth_method", "Kind of app", Kind::One, Part::Plain),
+    ("jwks", "Public keys", Kind::Json, Part::Keys),
+    ("jwks_uri", "Address of the public keys", Kind::One, Part::Keys),
+    ("grant_types", "What it may do", Kind::Ticked, Part::Plain),
+    ("scope", "Scopes", Kind::Ticked, Part::Plain),
+    ("access_token_life", "Life of an access token", Kind::One, Part::Rare),
+    ("default_max_age", "Greatest age of a sign-in", Kind::One, Part::Rare),
+    ("logo_uri", "Logo", Kind::One, Part::Rare),
+    ("client_uri", "Page about the app", Kind::One, Part::Rare),
+    ("policy_uri", "What it does with data", Kind::One, Part::Rare),
+    ("tos_uri", "Terms of use", Kind::One, Part::Rare),
+    ("post_logout_redirect_uris", "Addresses after signing out", Kind::Lines, Part::Rare),
+    ("backchannel_logout_uri", "Where it is told of a sign-out", Kind::One, Part::Rare),
+    ("application_type", "Where it runs", Kind::One, Part::Rare),
+    ("id_token_signed_response_alg", "Signature of its ID tokens", Kind::One, Part::Rare),
+    ("sign_in_only", "Sign-in only", Kind::One, Part::Rare),
+    ("no_pkce", "SMART 1.0, no PKCE", Kind::One, Part::Rare),
+    ("dpop_bound_access_tokens", "Tokens bound to a key", Kind::One, Part::Rare),
+    ("require_pushed_authorization_requests", "Pushed requests only", Kind::One, Part::Rare),
+    ("introspect", "Asking about tokens", Kind::One, Part::Rare),
+    // Not on the page, but what a mistake may be about.
+    ("response_types", "Response types", Kind::Ticked, Part::Plain),
+    ("contacts", "Contacts", Kind::Ticked, Part::Plain),
+    ("token_endpoint_auth_signing_alg", "Signature of its assertions", Kind::Ticked, Part::Plain),
+];
+
+/// What a field that holds nothing else means.
+const DEFAULTS: [(&str, &str); 4] = [
+    ("token_endpoint_auth_method", "none"),
+    ("application_type", "web"),
+    ("id_token_signed_response_alg", "RS256"),
+    ("introspect", "own"),
 ];
 
 impl Fields {
@@ -41,8 +88,8 @@ impl Fields {
         let text = |name: &str| form.all(name).next().unwrap_or_default().to_owned();
         let mut scopes = form.all("scope").map(str::to_owned);
         let typed = scopes.next().unwrap_or_default();
-        let texts = LABELS.iter().filter(|(n, _)| !matches!(*n, "scope" | "grant_types" | "response_types"));
-        let mut texts: Vec<(&'static str, String)> = texts.map(|(name, _)| (*name, text(name))).collect();
+        let texts = FIELDS.iter().filter(|(_, _, kind, _)| *kind != Kind::Ticked);
+        let mut texts: Vec<(&'static str, String)> = texts.map(|(name, ..)| (*name, text(name))).collect();
         texts.push(("scope", typed));
         Fields {
             texts,
@@ -53,20 +100,22 @@ impl Fields {
 
     /// The fields of a saved app. All its scopes stand in the typed field.
     pub fn saved(metadata: &Metadata) -> Fields {
-        let texts = vec![
-            ("client_name", metadata.client_name.clone()),
-            ("redirect_uris", metadata.redirect_uris.join("\n")),
-            ("initiate_login_uri", metadata.initiate_login_uri.clone().unwrap_or_default()),
-            ("token_endpoint_auth_method", metadata.token_endpoint_auth_method.as_str().to_owned()),
-            ("scope", metadata.scope.clone()),
-            ("access_token_life", metadata.access_token_life.map(|s| s.to_string()).unwrap_or_default()),
-            ("logo_uri", metadata.logo_uri.clone().unwrap_or_default()),
-            ("application_type", json!(metadata.application_type).as_str().unwrap_or_default().to_owned()),
-            ("id_token_signed_response_alg", metadata.id_token_signed_response_alg.clone()),
-            ("introspect", json!(metadata.introspect).as_str().unwrap_or_default().to_owned()),
-        ];
-        let grant_types = metadata.grant_types.iter().map(|g| g.as_str().to_owned()).collect();
-        Fields { texts, grant_types, boxes: Vec::new() }
+        let saved = json!(metadata);
+        let text = |name: &str, kind: Kind| match (&saved[name], kind) {
+            (Value::Null | Value::Bool(false), _) => String::new(),
+            (Value::String(text), _) => text.clone(),
+            (Value::Array(list), Kind::Lines) => {
+                list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+            }
+            (value, Kind::Json) => serde_json::to_string_pretty(value).unwrap_or_default(),
+            (value, _) => value.to_string(),
+        };
+        let texts = FIELDS.iter().filter(|(name, _, kind, _)| *kind != Kind::Ticked || *name == "scope");
+        Fields {
+            texts: texts.map(|(name, _, kind, _)| (*name, text(name, *kind))).collect(),
+            grant_types: metadata.grant_types.iter().map(|g| g.as_str().to_owned()).collect(),
+            boxes: Vec::new(),
+        }
     }
 
     /// The fields of an app that does not exist yet.
@@ -74,39 +123,66 @@ impl Fields {
         Fields { grant_types: vec![GrantType::AuthorizationCode.as_str().to_owned()], ..Fields::default() }
     }
 
-    fn text(&self, name: &str) -> String {
-        self.texts.iter().find(|(n, _)| *n == name).map(|(_, v)| v.clone()).unwrap_or_default()
+    fn text(&self, name: &str) -> &str {
+        self.texts.iter().find(|(n, _)| *n == name).map_or("", |(_, text)| text.as_str())
     }
 
-    /// The metadata these fields ask for, as an app would send it in JSON.
-    pub fn metadata(&self) -> Map<String, Value> {
-        let mut sent = Map::new();
-        for (name, value) in self.texts.iter().filter(|(_, value)| !value.trim().is_empty()) {
-            sent.insert((*name).to_owned(), json!(value.trim()));
-        }
-        let uris = self.text("redirect_uris");
-        let uris: Vec<&str> = uris.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        sent.insert("redirect_uris".into(), json!(uris));
-        sent.insert("grant_types".into(), json!(self.grant_types));
-        let typed = self.text("scope");
-        let scopes: Vec<&str> =
-            typed.split_whitespace().chain(self.boxes.iter().map(String::as_str)).collect();
-        if scopes.is_empty() {
-            sent.remove("scope")
-        } else {
-            sent.insert("scope".into(), json!(scopes.join(" ")))
+    /// What a field means: what it holds, or the default.
+    fn chosen(&self, name: &str) -> &str {
+        let default = DEFAULTS.iter().find(|(n, _)| *n == name).map_or("", |(_, default)| *default);
+        Some(self.text(name)).filter(|text| !text.trim().is_empty()).unwrap_or(default)
+    }
+
+    /// Whether a field says anything but its default.
+    fn is_set(&self, name: &str) -> bool {
+        let default = DEFAULTS.iter().find(|(n, _)| *n == name).map_or("", |(_, default)| *default);
+        self.chosen(name) != default
+    }
+
+    /// The metadata these fields ask for, as an app would send it in JSON. What is not on the form stays as it
+    /// was saved.
+    fn metadata(&self, saved: Option<&Metadata>) -> Map<String, Value> {
+        let mut sent = match saved.map(|metadata| json!(metadata)) {
+            Some(Value::Object(saved)) => saved,
+            _ => Map::new(),
         };
+        for (name, _, kind, _) in FIELDS {
+            let text = self.text(name).trim();
+            match kind {
+                Kind::Lines => {
+                    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+                    sent.insert(name.into(), json!(lines));
+                }
+                Kind::One | Kind::Json if text.is_empty() => drop(sent.remove(name)),
+                Kind::One | Kind::Json => drop(sent.insert(name.into(), json!(text))),
+                Kind::Ticked => {}
+            }
+        }
+        sent.insert("grant_types".into(), json!(self.grant_types));
+        let typed = self.text("scope").split_whitespace();
+        let scopes: Vec<&str> = typed.chain(self.boxes.iter().map(String::as_str)).collect();
+        sent.insert("scope".into(), json!(scopes.join(" ")));
+        // It belongs to the keys, and goes with them.
+        if self.chosen("token_endpoint_auth_method") != AuthMethod::PrivateKeyJwt.as_str() {
+            sent.remove("token_endpoint_auth_signing_alg");
+        }
         sent
     }
 
-    /// The metadata, checked as for any registration, and by what only a form demands.
-    pub fn check(&self, policy: &Policy) -> Result<Metadata, Vec<FieldError>> {
+    /// The metadata, checked as for any registration, and by what only a form demands. `saved` is what the app
+    /// had registered before.
+    pub fn check(
+        &self,
+        policy: &Policy,
+        approved: Approved,
+        saved: Option<&Metadata>,
+    ) -> Result<Metadata, Vec<FieldError>> {
         let mut errors = Vec::new();
         let mut wrong = |field, words: &str| errors.push(FieldError { field, words: words.to_owned() });
         if self.text("client_name").trim().is_empty() {
             wrong("client_name", "give the app a name; people see it when the app asks for access");
         }
-        match registration::check(&self.metadata(), policy) {
+        match registration::check(&self.metadata(saved), policy, approved) {
             Ok(metadata) if errors.is_empty() => Ok(metadata),
             Ok(_) => Err(errors),
             Err(more) => Err(errors.into_iter().chain(more).collect()),
@@ -117,40 +193,33 @@ impl Fields {
     pub fn page(
         &self,
         shell: Shell,
+        policy: &Policy,
         csrf: String,
-        action: String,
-        cancel: String,
-        editing: bool,
+        way: Way,
         errors: &[FieldError],
-    ) -> views::AppForm {
-        let typed = self.text("scope");
+    ) -> app_views::AppForm {
         let ticked: Vec<&str> = self.boxes.iter().map(String::as_str).collect();
-        let rare = [
-            "access_token_life",
-            "logo_uri",
-            "application_type",
-            "id_token_signed_response_alg",
-            "introspect",
-        ];
-        let one = |name: &str, default: &str, choices: &[(&str, &str, &str)]| {
-            let kept = self.text(name);
-            let chosen = if kept.is_empty() { default.to_owned() } else { kept };
-            choices
-                .iter()
-                .map(|(value, title, detail)| choice(value, title, detail, chosen == *value))
-                .collect()
+        let one = |name: &str, choices: &[(&str, &str, &str)]| {
+            let chosen = self.chosen(name);
+            let choices = choices.iter();
+            choices.map(|(value, title, detail)| choice(value, title, detail, chosen == *value)).collect()
         };
-        views::AppForm {
+        let open = |part: Part| {
+            let mut there = FIELDS.iter().filter(|(_, _, _, p)| *p == part);
+            there.any(|(name, ..)| self.is_set(name) || errors.iter().any(|e| e.field == *name))
+        };
+        let flags = FLAGS.iter().filter(|(name, ..)| *name != "no_pkce" || policy.no_pkce_apps);
+        app_views::AppForm {
             shell,
             csrf,
-            action,
-            cancel,
-            editing,
+            action: way.action,
+            cancel: way.cancel,
+            editing: way.editing,
             errors: errors.iter().map(field_error).collect(),
-            client_name: self.text("client_name"),
-            redirect_uris: self.text("redirect_uris"),
-            initiate_login_uri: self.text("initiate_login_uri"),
-            methods: one("token_endpoint_auth_method", AuthMethod::None.as_str(), &METHODS),
+            texts: self.texts.clone(),
+            methods: one("token_endpoint_auth_method", &METHODS),
+            keys_open: open(Part::Keys)
+                || self.chosen("token_endpoint_auth_method") == AuthMethod::PrivateKeyJwt.as_str(),
             grant_types: GRANT_TYPES
                 .iter()
                 .map(|(value, title, detail)| {
@@ -162,36 +231,85 @@ impl Fields {
                 .map(|word| choice(word, word, &words_of(word), ticked.contains(&word)))
                 .collect(),
             resources: LISTED.iter().map(|name| row(name, &ticked)).collect(),
-            scope: typed,
-            advanced_open: errors.iter().any(|e| rare.contains(&e.field))
-                || !self.text("access_token_life").is_empty()
-                || !self.text("logo_uri").is_empty(),
-            access_token_life: self.text("access_token_life"),
-            logo_uri: self.text("logo_uri"),
-            application_types: one("application_type", "web", &APPLICATION_TYPES),
-            introspect: choice(
-                "all",
-                "It may introspect any app’s tokens",
-                "Not only its own. For a gateway that guards another FHIR server; it needs a secret.",
-                self.text("introspect") == "all",
-            ),
-            algorithms: one("id_token_signed_response_alg", Alg::RS256.as_str(), &ALGORITHMS),
+            advanced_open: open(Part::Rare),
+            application_types: one("application_type", &APPLICATION_TYPES),
+            algorithms: one("id_token_signed_response_alg", &ALGORITHMS),
+            flags: flags
+                .map(|(name, value, title, detail)| {
+                    (*name, choice(value, title, detail, ["on", *value].contains(&self.text(name))))
+                })
+                .collect(),
         }
     }
 }
 
-const METHODS: [(&str, &str, &str); 3] = [
+/// Where the form leads.
+pub struct Way {
+    /// Where it posts to.
+    pub action: String,
+    /// The way back.
+    pub cancel: String,
+    /// Whether the app is there already.
+    pub editing: bool,
+}
+
+const METHODS: [(&str, &str, &str); 4] = [
     ("none", "Public", "Runs in a browser or on a phone, and can keep no secret."),
     ("client_secret_basic", "Secret, in the header", "A server that sends its secret by HTTP Basic."),
     ("client_secret_post", "Secret, in the form", "A server that sends its secret among the parameters."),
+    (
+        "private_key_jwt",
+        "Key of its own",
+        "A server that signs, so that no secret travels. Backend services do.",
+    ),
 ];
 
-const GRANT_TYPES: [(&str, &str, &str); 2] = [
+const GRANT_TYPES: [(&str, &str, &str); 3] = [
     ("authorization_code", "Ask people", "They sign in and decide."),
     (
         "refresh_token",
         "Stay connected",
         "Refresh tokens. The app asks for them with the scope offline_access or online_access.",
+    ),
+    (
+        "client_credentials",
+        "Act on its own: backend service",
+        "Nobody signs in. It needs a key of its own, and system/… scopes.",
+    ),
+];
+
+/// Single boxes: the field, the value when ticked, what it is, what it means.
+const FLAGS: [(&str, &str, &str, &str); 5] = [
+    (
+        "sign_in_only",
+        "true",
+        "It only signs people in",
+        "With scopes like openid and email alone it may leave out PKCE and aud, as sign-in services do. It needs a \
+         secret or a key.",
+    ),
+    (
+        "no_pkce",
+        "true",
+        "SMART 1.0, no PKCE",
+        "For an old app that cannot be changed. Its codes are less safe on their way, and only a sandbox takes it.",
+    ),
+    (
+        "dpop_bound_access_tokens",
+        "true",
+        "Its tokens are bound to a key it holds",
+        "DPoP: whoever finds a token cannot use it without the key.",
+    ),
+    (
+        "require_pushed_authorization_requests",
+        "true",
+        "Its requests must be pushed first",
+        "The app posts them to the server itself, and the browser carries only a reference.",
+    ),
+    (
+        "introspect",
+        "all",
+        "It may introspect any app’s tokens",
+        "Not only its own. For a gateway that guards another FHIR server; it needs a secret or a key.",
     ),
 ];
 
@@ -245,9 +363,10 @@ fn choice(value: &str, title: &str, detail: &str, ticked: bool) -> Choice {
     Choice { value: value.into(), title: title.into(), detail: detail.into(), ticked }
 }
 
-fn field_error(error: &FieldError) -> views::FieldError {
-    let label = LABELS.iter().find(|(name, _)| *name == error.field).map_or(error.field, |(_, label)| *label);
-    views::FieldError {
+fn field_error(error: &FieldError) -> app_views::FieldError {
+    let label =
+        FIELDS.iter().find(|(name, ..)| *name == error.field).map_or(error.field, |(_, label, ..)| *label);
+    app_views::FieldError {
         field: error.field.to_owned(),
         label: label.to_owned(),
         text: super::page::sentence(&error.words),

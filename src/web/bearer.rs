@@ -71,6 +71,11 @@ impl From<crate::store::db::DbError> for Refused {
 }
 
 impl Refused {
+    /// No token was sent where one is needed.
+    pub fn without_token(words: &'static str) -> Refused {
+        Refused { problem: invalid_token(words), no_token: true, scheme: Scheme::Bearer }
+    }
+
     /// The refusal in the form that `render` gives problems, with its challenge (RFC 6750 3, RFC 9449 7.1).
     pub fn answer(&self, render: fn(&Problem) -> Response) -> Response {
         let mut answer = render(&self.problem);
@@ -182,4 +187,20 @@ fn prove(
         return Err(invalid_dpop_proof(words));
     }
     server.proofs.spend(&proof, issued, now)
+}
+
+/// The token by which an app is registered or managed, if one was sent (RFC 7591 3, RFC 7592 2). It is no access
+/// token: nothing but the header carries it, and no key is proven with it.
+pub fn registration_token(headers: &HeaderMap, query: Option<&str>) -> Result<Option<String>, Problem> {
+    no_token_in(query.unwrap_or_default())?;
+    let mut sent = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = sent.next() else { return Ok(None) };
+    if sent.next().is_some() {
+        return Err(invalid_request("send one Authorization header, not several"));
+    }
+    let token = value.to_str().ok().and_then(|text| text.split_once(' '));
+    match token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
+        Some((_, token)) => Ok(Some(token.trim().to_owned())),
+        None => Err(invalid_token("the Authorization header must be `Bearer` and a token for registration")),
+    }
 }

@@ -1,6 +1,11 @@
 //! Who is at the other end: the browser and its session, from cookies, and the form tokens that tie
 //! pages to both.
 
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 
@@ -10,6 +15,19 @@ use crate::error::Problem;
 use crate::identity::account::{Account, ActsFor};
 use crate::identity::session::Session;
 use crate::store::db::Verdict;
+
+/// The address at the other end of the connection. Headers of proxies are not believed.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller(pub IpAddr);
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Caller, Infallible> {
+        let connection = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Caller(connection.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip())))
+    }
+}
 
 /// A signed-in person with the session they are in.
 #[derive(Clone, Debug)]

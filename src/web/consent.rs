@@ -6,7 +6,7 @@ use super::answer::{error_redirect, redirect, see_other};
 use super::browser::{SignedIn, Visitor};
 use super::page;
 use super::steps::{app_view, deny, person_view};
-use super::views::{self, Consent, Fact, Narrower, Record, ScopeCard, ScopeGroup};
+use super::views::{self, Consent, Fact, Link, Narrower, Record, ScopeCard, ScopeGroup};
 use crate::app::App;
 use crate::clock::{HOUR, MINUTE, Millis, SECOND};
 use crate::error::{Problem, invalid_request};
@@ -16,6 +16,7 @@ use crate::fhir::resource::Resource;
 use crate::identity::session::Session;
 use crate::oauth::client::Client;
 use crate::oauth::code::Code;
+use crate::oauth::consent::{self as memory, Decision};
 use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
 use crate::oauth::request::Request;
@@ -75,10 +76,23 @@ pub fn show(
                 meant: l.meant.clone(),
             })
             .collect(),
-        may_remember: false,
+        may_remember: memory::may_tick(&client.metadata, &scopes),
+        remembers: memory::by_itself(&client.metadata, &scopes),
+        links: about(client),
         action,
     };
     Ok(page::render(&page))
+}
+
+/// What the app's developer says of it: pages of theirs, not of this server.
+fn about(client: &Client) -> Vec<Link> {
+    let app = &client.metadata;
+    let said = [
+        ("About the app", &app.client_uri),
+        ("What it does with your data", &app.policy_uri),
+        ("Its terms", &app.tos_uri),
+    ];
+    said.into_iter().filter_map(|(text, uri)| uri.as_ref().map(|uri| page::link(text, uri))).collect()
 }
 
 fn card((scope, words): (&Scope, words::Words)) -> ScopeCard {
@@ -227,18 +241,30 @@ pub async fn decide(
 ) -> Result<Response, Problem> {
     match form.one("decision")? {
         Some("allow") => {}
-        Some("deny") => return deny(app, request).await,
+        Some("deny") => {
+            let (account, client_id) = (person.account.id.clone(), client.id.clone());
+            app.store.write(move |tx| memory::forget(tx, &account, &client_id).map(Verdict::Commit)).await?;
+            return deny(app, request).await;
+        }
         _ => return Err(invalid_request("`decision` must be `allow` or `deny`").at("decision")),
     }
     let posted: Vec<&str> = form.all("scope").collect();
-    let scopes = match granted(&request.asked.scopes(), &posted) {
+    let asked = request.asked.scopes();
+    let ticked = form.one("remember")?.is_some();
+    let read = if ticked && !memory::may_tick(&client.metadata, &asked) {
+        let words = "`remember` was posted, which the page did not show; nothing was granted";
+        Err(invalid_request(words).at("remember"))
+    } else {
+        granted(&asked, &posted)
+    };
+    let scopes = match read {
         Ok(scopes) => scopes,
         Err(problem) => {
             let (now, client_id, account) = (app.now(), client.id.clone(), person.account.id.clone());
             app.store
                 .write(move |tx| {
                     let event = Event::new(Kind::FormRefused, now).client(client_id).account(account);
-                    event.refused("a scope that was not shown").insert(tx).map(Verdict::Commit)
+                    event.refused("a value that was not shown").insert(tx).map(Verdict::Commit)
                 })
                 .await?;
             return Err(problem);
@@ -247,6 +273,44 @@ pub async fn decide(
     if scopes.is_empty() {
         return deny(app, request).await;
     }
+    let issued = allow(app, person, client, request, context, scopes, Answer::Given { ticked }).await?;
+    Ok(see_other(&issued.unwrap_or_else(|| format!("/oauth/authorize/{}", request.id))))
+}
+
+/// Goes on without the page, where the person need not be asked again. Answers with the way back to the app; none
+/// where something changed meanwhile.
+///
+/// It is safe to do this for a GET: the code goes to a registered redirect of a confidential app, which gets
+/// nothing that this person did not allow it before. That the answer is one the app waits for, its `state` says.
+pub async fn allow_silently(
+    app: &App,
+    person: &SignedIn,
+    client: &Client,
+    request: &Request,
+    context: Context,
+) -> Result<Option<String>, Problem> {
+    allow(app, person, client, request, context, request.asked.scopes(), Answer::Remembered).await
+}
+
+/// How a person answered.
+#[derive(Clone, Copy)]
+enum Answer {
+    /// On the page.
+    Given { ticked: bool },
+    /// Before.
+    Remembered,
+}
+
+/// The grant, its code, and the way back to the app; none where something changed meanwhile.
+async fn allow(
+    app: &App,
+    person: &SignedIn,
+    client: &Client,
+    request: &Request,
+    context: Context,
+    scopes: Vec<Scope>,
+    answer: Answer,
+) -> Result<Option<String>, Problem> {
     let about_patient = scopes.iter().any(|s| s.is_at(Level::Patient) || s.meaning == Meaning::LaunchPatient);
     let about_visit = scopes.iter().any(|s| s.meaning == Meaning::LaunchEncounter);
     let asked = &request.asked;
@@ -255,6 +319,7 @@ pub async fn decide(
         about_patient || about_visit || by_launch && !unticked(request, &scopes, Meaning::LaunchPatient);
     let tells_visit =
         about_visit || by_launch && tells_patient && !unticked(request, &scopes, Meaning::LaunchEncounter);
+    let about = context.patient.clone();
     let patient = context.patient.filter(|_| tells_patient);
     let now = app.now();
     let grant = Grant {
@@ -284,6 +349,7 @@ pub async fn decide(
     };
     let (id, chance, launched) = (request.id.clone(), app.chance.clone(), asked.launched.clone());
     let account = person.account.id.clone();
+    let (asker, kept) = (client.clone(), request.clone());
     let issued = app
         .store
         .write(move |tx| {
@@ -299,27 +365,39 @@ pub async fn decide(
                 }
                 event.grant(grant.id.clone()).insert(tx)?;
             }
-            grant.insert(tx)?;
-            Event::new(Kind::Consent, now)
+            let consent = Event::new(Kind::Consent, now)
                 .grant(grant.id.clone())
                 .client(grant.client.clone())
                 .account(grant.account.clone())
-                .patient(grant.patient.clone())
-                .insert(tx)?;
+                .patient(grant.patient.clone());
+            let patient = grant.patient.as_deref();
+            let consent = match answer {
+                Answer::Given { ticked } => {
+                    let (account, about) = (account.as_str(), about.as_deref());
+                    let decision = Decision { account, about, patient, granted: &scopes, ticked };
+                    memory::decided(tx, &asker, &decision, now)?;
+                    consent
+                }
+                Answer::Remembered if memory::holds(tx, &kept, &account, about.as_deref())? => {
+                    consent.why("remembered")
+                }
+                Answer::Remembered => return Ok(Verdict::Rollback(None)),
+            };
+            grant.insert(tx)?;
+            consent.insert(tx)?;
             code.issue(tx, &chance).map(|secret| Verdict::Commit(Some(Ok(secret))))
         })
         .await?;
-    let Some(code) = issued else { return Ok(see_other(&format!("/oauth/authorize/{}", request.id))) };
-    let code = match code {
-        Ok(code) => code.reveal(),
-        Err(problem) => {
-            let back = error_redirect(app, &asked.redirect_uri, asked.state.as_deref(), &problem);
-            return Ok(see_other(&back));
+    let code = match issued {
+        None => return Ok(None),
+        Some(Ok(code)) => code.reveal(),
+        Some(Err(problem)) => {
+            return Ok(Some(error_redirect(app, &asked.redirect_uri, asked.state.as_deref(), &problem)));
         }
     };
     let answer =
         [("code", Some(code.as_str())), ("state", asked.state.as_deref()), ("iss", Some(&app.issuer))];
-    Ok(see_other(&redirect(&asked.redirect_uri, &answer)))
+    Ok(Some(redirect(&asked.redirect_uri, &answer)))
 }
 
 /// Whether app, redirect, session, person and their right to this record are still what the page was shown for.

@@ -39,7 +39,7 @@ const READERS: [(&str, Readers); 13] = [
 const METHODS: &str = "GET, POST, PUT, PATCH, DELETE, OPTIONS, HEAD";
 const ALLOWED: &str = "Authorization, Content-Type, Accept, If-Match, If-None-Match, If-None-Exist, Prefer, \
                        X-Request-Id, DPoP";
-const EXPOSED: &str = "ETag, Location, Content-Location, Last-Modified, WWW-Authenticate";
+const EXPOSED: &str = "ETag, Location, Content-Location, Last-Modified, WWW-Authenticate, Retry-After";
 /// How long a browser may remember a preflight, seconds.
 const MAX_AGE: &str = "600";
 

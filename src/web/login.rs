@@ -2,8 +2,8 @@
 
 use axum::response::Response;
 
-use super::answer::see_other;
-use super::browser::{Visitor, begin_session};
+use super::answer::{self, see_other};
+use super::browser::{Caller, Visitor, begin_session};
 use super::page;
 use super::views::{Face, Login, Person, Signer, Switch};
 use crate::app::App;
@@ -14,6 +14,7 @@ use crate::events::{Event, Kind};
 use crate::identity::account::Account;
 use crate::identity::newcomer;
 use crate::identity::session::Session;
+use crate::limits::Door;
 use crate::oauth::client::Client;
 use crate::oauth::params::Params;
 use crate::store::db::Verdict;
@@ -72,9 +73,10 @@ pub fn signer(account: Account) -> Signer {
 }
 
 /// The form: who it is. A right answer begins a session, ends that of somebody else, and leads to `next`;
-/// a wrong one shows the page again.
+/// a wrong one shows the page again. Whoever tries too often waits; nobody's account is locked by that.
 pub async fn sign_in(
     app: &App,
+    caller: Caller,
     visitor: &Visitor,
     place: &Place<'_>,
     form: &Params,
@@ -87,6 +89,12 @@ pub async fn sign_in(
     let proven = card.is_some()
         || (app.policy.shared_password && same(password.as_bytes(), SANDBOX_PASSWORD.as_bytes()));
     let username = card.unwrap_or_else(|| typed.clone());
+    // The sandbox's word is no secret: only wrong ones are counted, and whoever has many launches goes on.
+    if !proven && let Err(wait) = slow_down(app, caller, &username) {
+        let mut answer = show(app, visitor, place, &typed, Some(&page::sentence(&wait.words)))?;
+        *answer.status_mut() = answer::status(&wait);
+        return Ok(answer::with_wait(&wait, answer));
+    }
     let (now, chance) = (app.now(), app.chance.clone());
     let client_id = place.client.map(|client| client.id.clone());
     let old_cookie = visitor.session_cookie();
@@ -115,4 +123,10 @@ pub async fn sign_in(
         }
         None => show(app, visitor, place, &typed, Some("This username and password do not go together.")),
     }
+}
+
+/// Counts a try at a password, by address, and by address and account.
+fn slow_down(app: &App, caller: Caller, username: &str) -> Result<(), Problem> {
+    app.limits.admit(Door::SignIn, caller.0, "")?;
+    app.limits.admit(Door::Account, caller.0, username)
 }

@@ -7,7 +7,10 @@ use axum::response::{IntoResponse, Response};
 use super::answer;
 use super::views::{self, Fact, Link, Message, Shell, Tone};
 use crate::app::Server;
+use crate::clock::Millis;
 use crate::error::{Code, Problem};
+use crate::fhir::demographics::date_in_words;
+use crate::fhir::resource::instant;
 
 /// Nothing is loaded from outside but an app's own logo, and nobody may frame a page. There is no
 /// `form-action`: browsers apply it to the redirects after a form too, and these lead to any app.
@@ -73,6 +76,7 @@ pub fn problem_for(server: &Server, problem: &Problem, consequence: &str, on: Li
         Code::TemporarilyUnavailable | Code::ServerError => "This did not work",
         Code::NotFound => "There is nothing here",
         Code::Gone => "This page’s time is over",
+        Code::SlowDown => "Too often in a short time",
         Code::Forbidden => "This page does not belong to this browser",
         _ => "This request cannot be answered",
     };
@@ -97,7 +101,7 @@ pub fn problem_for(server: &Server, problem: &Problem, consequence: &str, on: Li
         problem: detail,
         facts: vec![fact("Error", problem.code.as_str())],
     };
-    render_with(answer::status(problem), &message)
+    answer::with_wait(problem, render_with(answer::status(problem), &message))
 }
 
 /// A page that only says something, with a way on.
@@ -125,6 +129,12 @@ fn news(server: &Server, tone: Tone, title: &str, lead: &str, links: Vec<Link>) 
 
 fn fact(name: &str, value: &str) -> Fact {
     Fact { name: name.into(), values: vec![value.into()], code: true }
+}
+
+/// A moment in words: "on 1 November 2026 at 12:00 UTC".
+pub fn moment(at: Millis) -> String {
+    let text = instant(at);
+    format!("on {} at {} UTC", date_in_words(&text), text.get(11..16).unwrap_or_default())
 }
 
 /// Public words as a sentence of their own: a capital letter (unless a parameter's name begins it), a full stop.

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
 use super::answer::{error_redirect, see_other};
-use super::browser::{SignedIn, Visitor};
+use super::browser::{Caller, SignedIn, Visitor};
 use super::page::{self, link};
 use super::views::{self, Face, Person};
 use super::{choose, choose_encounter, consent, login, switch};
@@ -17,6 +17,7 @@ use crate::error::{Code, Problem, forbidden, not_found};
 use crate::events::{Event, Kind};
 use crate::identity::account::Account;
 use crate::oauth::client::Client;
+use crate::oauth::consent as memory;
 use crate::oauth::params::Params;
 use crate::oauth::request::Request;
 use crate::oauth::step::{self, Present, Step};
@@ -40,10 +41,11 @@ pub async fn show(
 pub async fn submit(
     State(app): State<App>,
     Path(id): Path<String>,
+    caller: Caller,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    match take_step(&app, &id, &headers, &body).await {
+    match take_step(&app, &id, caller, &headers, &body).await {
         Ok(answer) => answer,
         Err(problem) => page::problem(&app, &problem),
     }
@@ -136,7 +138,7 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
         Visit::Over(answer) => return Ok(answer),
     };
     let Launch { request, client, visitor, launcher } = launch.as_ref();
-    let next = step::next(request, visitor.signed_in.as_ref().map(present));
+    let next = next_step(app, request, client, visitor)?;
     let action = format!("/oauth/authorize/{}", request.id);
     let sign_in_page = || login::show(app, visitor, &sign_in_place(&action, &launch), "", None);
     let answer = match (&visitor.signed_in, next) {
@@ -161,8 +163,18 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
         (Some(person), Step::Consent(context)) => {
             consent::show(app, visitor, person, client, request, &context)?
         }
+        (Some(person), Step::Done(context)) => {
+            let issued = consent::allow_silently(app, person, client, request, context).await?;
+            see_other(&issued.unwrap_or(action))
+        }
     };
     Ok(visitor.remember(app, answer))
+}
+
+/// What whoever is at the browser must do next.
+fn next_step(app: &App, request: &Request, client: &Client, visitor: &Visitor) -> Result<Step, Problem> {
+    let present = visitor.signed_in.as_ref().map(present);
+    Ok(app.store.read(|tx| memory::next(tx, request, client, present))?)
 }
 
 /// The sign-in page of a request.
@@ -184,13 +196,20 @@ fn sign_in_place<'a>(action: &'a str, launch: &'a Launch) -> login::Place<'a> {
     }
 }
 
-async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Result<Response, Problem> {
+async fn take_step(
+    app: &App,
+    id: &str,
+    caller: Caller,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Response, Problem> {
     let form = Params::parse(body)?;
     let launch = match visit(app, id, headers).await? {
         Visit::Open(launch) => launch,
         Visit::Over(answer) => return Ok(answer),
     };
     let Launch { request, client, visitor, .. } = launch.as_ref();
+    // What is remembered plays no part here: a form that was posted is the newer decision.
     let next = step::next(request, visitor.signed_in.as_ref().map(present));
     let csrf = form.one("csrf")?;
     let saw_consent = matches!(&next, Step::Consent(context)
@@ -213,7 +232,7 @@ async fn take_step(app: &App, id: &str, headers: &HeaderMap, body: &Bytes) -> Re
     if form.one("username")?.is_some() || form.one("person")?.is_some() {
         let action = format!("/oauth/authorize/{}", request.id);
         let place = sign_in_place(&action, &launch);
-        return login::sign_in(app, visitor, &place, &form, &action).await;
+        return login::sign_in(app, caller, visitor, &place, &form, &action).await;
     }
     let stay = see_other(&format!("/oauth/authorize/{}", request.id));
     // What an EHR launch was made for is chosen already.

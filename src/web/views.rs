@@ -220,7 +220,12 @@ pub struct Consent {
     pub lasts: String,
     pub groups: Vec<ScopeGroup>,
     pub left_out: Vec<LeftOut>,
+    /// The developer's own pages about the app.
+    pub links: Vec<Link>,
+    /// A box "do not ask again".
     pub may_remember: bool,
+    /// Not asked again by itself.
+    pub remembers: bool,
 }
 
 /// The record in question; `own` where it is the signed-in person's.
@@ -336,123 +341,7 @@ pub struct EncounterRow {
     pub ticked: bool,
 }
 
-// ── a developer's apps ──────────────────────────────────────────────────────────────────────────
-
-#[derive(Clone, Template)]
-#[template(path = "apps.html")]
-pub struct Apps {
-    pub shell: Shell,
-    pub register: String,
-    pub apps: Vec<AppCard>,
-}
-
-#[derive(Clone)]
-pub struct AppCard {
-    pub face: Face,
-    pub name: String,
-    pub client_id: String,
-    pub href: String,
-    /// "Public app, registered 3 May 2026, last used today".
-    pub about: String,
-    pub warnings: Vec<String>,
-}
-
-/// A new app, or a change to one. Field names are those of RFC 7591; the server's own come last.
-#[derive(Clone, Template)]
-#[template(path = "app_form.html")]
-pub struct AppForm {
-    pub shell: Shell,
-    pub csrf: String,
-    pub action: String,
-    pub cancel: String,
-    pub editing: bool,
-    pub errors: Vec<FieldError>,
-    pub client_name: String,
-    pub redirect_uris: String,
-    pub initiate_login_uri: String,
-    pub methods: Vec<Choice>,
-    pub grant_types: Vec<Choice>,
-    pub scope: String,
-    /// Whether the table of boxes starts unfolded: when one of them is ticked.
-    pub scopes_open: bool,
-    pub identity: Vec<Choice>,
-    pub resources: Vec<ResourceRow>,
-    /// Whether the rare settings start unfolded: when one is set, or wrong.
-    pub advanced_open: bool,
-    pub access_token_life: String,
-    pub logo_uri: String,
-    pub application_types: Vec<Choice>,
-    pub algorithms: Vec<Choice>,
-    /// One box: it may introspect any token.
-    pub introspect: Choice,
-}
-
-impl AppForm {
-    fn error(&self, field: &str) -> Option<&str> {
-        self.errors.iter().find(|e| e.field == field).map(|e| e.text.as_str())
-    }
-}
-
-/// What was wrong with a field: its name, its label on the page, and what to send instead.
-#[derive(Clone)]
-pub struct FieldError {
-    pub field: String,
-    pub label: String,
-    pub text: String,
-}
-
-/// "Observation", "Measurements and test results", and its boxes: patient read, patient write, user read, user write.
-#[derive(Clone)]
-pub struct ResourceRow {
-    pub name: String,
-    pub words: String,
-    pub boxes: [ScopeBox; 4],
-}
-
-#[derive(Clone)]
-pub struct ScopeBox {
-    pub scope: String,
-    pub ticked: bool,
-}
-
-#[derive(Clone, Template)]
-#[template(path = "app_detail.html")]
-pub struct AppDetail {
-    pub shell: Shell,
-    pub app: App,
-    pub client_id: String,
-    pub fhir: String,
-    pub just_created: bool,
-    /// Shown once, right after it was made.
-    pub secret: Option<String>,
-    pub management: Option<String>,
-    pub warnings: Vec<Warning>,
-    pub launch: Option<Launch>,
-    pub facts: Vec<Fact>,
-    pub edit: String,
-    /// Where a new secret is made, for an app that has one.
-    pub new_secret: Option<String>,
-    pub delete: String,
-}
-
-/// "SMART 1.0, no PKCE", and what that means.
-#[derive(Clone)]
-pub struct Warning {
-    pub title: String,
-    pub text: String,
-}
-
-/// The exact authorization request to try, and the ways to send it; the first is the likeliest.
-#[derive(Clone)]
-pub struct Launch {
-    pub words: String,
-    pub authorize_url: String,
-    pub links: Vec<Link>,
-    /// The command that exchanges the code that comes back.
-    pub exchange: String,
-    /// Whether the secret must still be put into it.
-    pub needs_secret: bool,
-}
+// ── a question before what cannot be taken back ─────────────────────────────────────────────────
 
 /// Are you sure? For what cannot be taken back.
 #[derive(Clone, Template)]
@@ -465,6 +354,10 @@ pub struct Confirm {
     pub title: String,
     pub lead: String,
     pub consequences: Vec<String>,
+    /// A field that goes with the answer: its name and value.
+    pub hidden: Option<(String, String)>,
+    /// The way back: "Keep it".
+    pub keep: String,
     pub button: String,
 }
 
@@ -506,9 +399,12 @@ pub struct Account {
 pub struct Connected {
     pub app: App,
     pub records: Vec<String>,
+    /// What it holds now; empty where all of that ran out.
     pub may: Vec<String>,
+    /// What it need not ask for again; may be empty.
+    pub unasked: Vec<String>,
     pub since: String,
-    pub last_used: String,
+    pub last_used: Option<String>,
     pub until: String,
     pub disconnect: String,
 }

@@ -1,10 +1,11 @@
 //! Attacks by what an app registers.
 
+use hearthgate::jose::{Alg, SigningKey};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::hands::*;
-use crate::kit::{Answer, TestApp};
+use crate::kit::{Answer, TestApp, TestClient, access};
 
 #[tokio::test]
 async fn a_redirect_that_could_lead_anywhere_cannot_be_registered() {
@@ -112,4 +113,80 @@ async fn what_is_registered_is_said_and_nothing_else_is() {
     ] {
         assert_oauth(&Answer::to(request).await, status, error, "", case);
     }
+}
+
+#[tokio::test]
+async fn a_registration_access_token_manages_its_own_app_and_no_other() {
+    let server = TestApp::start().await;
+    let (ours, theirs) = (server.register(json!({})).await, server.register(json!({})).await);
+    let token = |client: &TestClient| {
+        client.registered["registration_access_token"].as_str().expect("a token").to_owned()
+    };
+    let access_token = server.launch(&ours).token().await;
+    let own = format!("Bearer {}", token(&ours));
+    let wrong = [
+        ("another app's", format!("Bearer {}", token(&theirs))),
+        ("an access token", format!("Bearer {}", access(&access_token))),
+        ("made up", "Bearer hg_manage_x".to_owned()),
+        ("nothing", "Bearer ".to_owned()),
+        ("two words", format!("{own} {own}")),
+        ("Basic", format!("Basic {}", token(&ours))),
+        ("no scheme", token(&ours)),
+        ("cut short", own[..own.len() - 1].to_owned()),
+    ];
+    let body =
+        json!({"client_id": ours.id, "client_name": "Stolen", "redirect_uris": ["https://evil.example"]});
+    let at = format!("/oauth/register/{}", ours.id);
+    let unknown = "/oauth/register/no-such-app".to_owned();
+    for method in [Method::GET, Method::PUT, Method::DELETE] {
+        let ask = |at: &str| server.request(method.clone(), at).json(&body);
+        for (case, sent) in &wrong {
+            let answer = Answer::to(ask(&at).header("authorization", sent)).await;
+            assert_eq!((answer.status.as_u16(), answer.error().as_str()), (401, "invalid_token"), "{case}");
+            assert!(answer.header("www-authenticate").starts_with("Bearer "), "{case}");
+            let nobodys = Answer::to(ask(&unknown).header("authorization", sent)).await;
+            assert_eq!(
+                (nobodys.status, &nobodys.text),
+                (answer.status, &answer.text),
+                "{case}: the same is said"
+            );
+        }
+        let none = Answer::to(ask(&at)).await;
+        assert_eq!(
+            (none.status.as_u16(), none.header("www-authenticate")),
+            (401, "Bearer realm=\"hearthgate\"")
+        );
+        let twice = ask(&at).header("authorization", &own).header("authorization", &own);
+        assert_eq!(Answer::to(twice).await.status.as_u16(), 400);
+        let in_url = Answer::to(ask(&format!("{at}?access_token={}", token(&ours)))).await;
+        assert_eq!(in_url.status.as_u16(), 400);
+    }
+    let untouched = Answer::to(server.request(Method::GET, &at).header("authorization", &own)).await.json();
+    assert_eq!(untouched["client_name"], "Test app");
+    assert!(audited(&server, "app_changed") > 0 && audited(&server, "app_deleted") == 0);
+}
+
+#[tokio::test]
+async fn keys_that_are_private_or_shared_cannot_be_registered() {
+    let server = TestApp::start().await;
+    let key = SigningKey::generate(Alg::ES384).expect("a key").0.jwk().clone();
+    let mut private = key.clone();
+    private["d"] = json!("AQ");
+    let mut unnamed = key.clone();
+    unnamed.as_object_mut().expect("an object").shift_remove("kid");
+    for (case, jwks) in [
+        ("private", json!({"keys": [private]})),
+        ("private beside a public one", json!({"keys": [key, private]})),
+        ("oct", json!({"keys": [{"kty": "oct", "k": "c2VjcmV0"}]})),
+        ("none", json!({"keys": []})),
+        ("no set", json!([key])),
+        ("not told apart", json!({"keys": [key, unnamed]})),
+    ] {
+        let sent = json!({"token_endpoint_auth_method": "private_key_jwt", "jwks": jwks});
+        assert_oauth(&server.try_register(sent).await, 400, "invalid_client_metadata", "jwks", case);
+    }
+    let both = json!({"token_endpoint_auth_method": "private_key_jwt", "jwks": {"keys": [key]},
+        "jwks_uri": "https://app.example/jwks"});
+    assert_oauth(&server.try_register(both).await, 400, "invalid_client_metadata", "jwks_uri", "both");
+    assert_eq!(audited(&server, "app_registered"), 0);
 }

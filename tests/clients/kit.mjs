@@ -150,9 +150,9 @@ export function plainLaunch(server, client, params = {}) {
   return { url: `${server.issuer}/oauth/authorize?${new URLSearchParams(asked)}`, state: asked.state, redeem };
 }
 
-/** The person's part with plain HTTP, no browser: follows the forms, answers where the app is sent back to. */
-export async function decideByForms(url, username, decision = "allow") {
-  const cookies = new Map();
+/** The person's part with plain HTTP, no browser: follows the forms, answers where the app is sent back to.
+ *  With the same `cookies` again it is the same browser. */
+export async function decideByForms(url, username, decision = "allow", cookies = new Map()) {
   const go = async (address, form) => {
     const answer = await fetch(address, {
       method: form ? "POST" : "GET",

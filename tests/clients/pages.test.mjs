@@ -235,6 +235,48 @@ async function visitAll(page, look) {
     await page.goto(server.issuer + path);
     await look(path);
   }
+  await visitDeveloper(page, look);
+}
+
+/** The pages of a developer: every part of the form open, mistakes in it, an app, its secrets, a backend service. */
+async function visitDeveloper(page, look) {
+  const unfold = async () => {
+    const folded = page.locator("details:not([open]) > summary");
+    while (await folded.count()) await folded.first().click();
+  };
+  const register = () => press(page, page.getByRole("button", { name: "Register" }));
+  await page.goto(`${server.issuer}/apps/new`);
+  await unfold();
+  await look("the registration form with every part open");
+  await page.locator("#client_name").fill("Growth chart");
+  await page.locator("#jwks").fill("{");
+  await page.locator("input[name=sign_in_only]").check();
+  await register();
+  await look("mistakes in the registration form");
+  await page.locator("#jwks").fill("");
+  await page.locator("#redirect_uris").fill(`${apps}/callback.html`);
+  await page.locator("input[value=client_secret_basic]").check();
+  await page.locator("input[name=no_pkce]").check();
+  await register();
+  await look("an app with a secret, and without PKCE");
+  await press(page, page.getByRole("link", { name: "Make a new secret" }));
+  await look("a new secret?");
+  await press(page, page.getByRole("button", { name: "Make a new secret" }));
+  await look("an app with two secrets");
+  await press(page, page.getByRole("link", { name: "End the former secret" }));
+  await look("the end of a secret?");
+  await page.goto(`${server.issuer}/apps/new`);
+  await page.locator("#client_name").fill("Nightly export");
+  await page.locator("input[value=private_key_jwt]").check();
+  await page.locator("input[value=authorization_code]").uncheck();
+  await page.locator("input[value=client_credentials]").check();
+  await unfold();
+  await page.locator("#jwks_uri").fill("https://export.example/jwks.json");
+  await page.locator("textarea[name=scope]").fill("system/*.rs");
+  await register();
+  await look("a backend service");
+  await page.goto(`${server.issuer}/apps`);
+  await look("a developer's apps");
 }
 
 /** A test that axe passes every page in that colour scheme. */

@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Mode;
 
 fn checked(sent: &Value, mode: Mode) -> Result<Metadata, Vec<FieldError>> {
-    check(sent.as_object().unwrap(), &Policy::from(mode))
+    check(sent.as_object().unwrap(), &Policy::from(mode), Approved::default())
 }
 
 fn redirect(uri: &str, mode: Mode) -> bool {
@@ -189,7 +189,7 @@ fn a_backend_service_proves_itself_with_a_key_and_names_system_scopes() {
     assert_eq!(wrong(service(json!({"token_endpoint_auth_method": "client_secret_basic"}))), ["grant_types"]);
     assert_eq!(wrong(json!({"scope": "system/*.rs"})), ["scope"], "without client_credentials");
     let Value::Object(sent) = service(json!({})) else { unreachable!() };
-    let errors = check(&sent, &Policy::from(Mode::Production)).unwrap_err();
+    let errors = check(&sent, &Policy::from(Mode::Production), Approved::default()).unwrap_err();
     assert!(errors.iter().any(|e| e.field == "scope" && e.words.contains("approval")));
 }
 
