@@ -50,11 +50,11 @@ fn main() -> Result<(), Failure> {
     let staying = Made { scope: format!("{SCOPE} offline_access"), ..plain(&es256) };
     let (codes, refresh_tokens) = (codes.parse()?, refresh_tokens.parse()?);
     let access_tokens = make(&app, plain(&es256), 1, |tx, grant, made, now, chance| {
-        access_token::issue(tx, &grant.id, None, now, made.client.metadata.token_life(), chance)
+        access_token::issue(tx, &grant.id, None, None, now, made.client.metadata.token_life(), chance)
     })?;
     let refresh_tokens = make(&app, staying, refresh_tokens, |tx, grant, made, now, chance| {
         let missing = || DbError::Corrupt("no refresh token".into());
-        refresh::first(tx, grant, &made.client, now, chance)?.ok_or_else(missing)
+        refresh::first(tx, grant, &made.client, None, now, chance)?.ok_or_else(missing)
     })?;
     observe(&app)?;
     let found = json!({
@@ -134,6 +134,7 @@ fn code(tx: &Tx<'_>, grant: &Grant, made: &Made, now: Millis, chance: &Chance) -
         client: made.client.id.clone(),
         redirect_uri: REDIRECT.into(),
         challenge: Some(sha256_base64url(VERIFIER.as_bytes())),
+        jkt: None,
         nonce: None,
         expires: now + HOUR,
         used: None,

@@ -11,6 +11,7 @@ use crate::identity::session::Csrf;
 use crate::limits::Limits;
 use crate::oauth::client_keys::ClientKeys;
 use crate::oauth::keys::Keys;
+use crate::oauth::proofs;
 use crate::store::db::Store;
 
 /// The server, shared by all handlers.
@@ -40,6 +41,8 @@ pub struct Server {
     pub cursors: Mac,
     /// What each refresh token's successor is derived with.
     pub successors: Mac,
+    /// DPoP proofs that came with access tokens.
+    pub proofs: proofs::Used,
     /// The keys that apps sign with.
     pub client_keys: ClientKeys,
     /// Calls to addresses that apps registered.

@@ -38,6 +38,8 @@ pub enum Code {
     InvalidRedirectUri,
     /// RFC 7591: another piece of metadata that cannot be registered.
     InvalidClientMetadata,
+    /// RFC 9449: the proof of a key is missing, does not fit, or was used before.
+    InvalidDpopProof,
     /// RFC 6750: the access token is unknown, expired or ended.
     InvalidToken,
     /// RFC 6750: the token is good, but not for this.
@@ -84,6 +86,7 @@ impl Code {
             InvalidRequestUri => ("invalid_request_uri", 400, "invalid"),
             InvalidRedirectUri => ("invalid_redirect_uri", 400, "invalid"),
             InvalidClientMetadata => ("invalid_client_metadata", 400, "invalid"),
+            InvalidDpopProof => ("invalid_dpop_proof", 400, "security"),
             InvalidToken => ("invalid_token", 401, "login"),
             InsufficientScope => ("insufficient_scope", 403, "forbidden"),
             NotFound => ("not_found", 404, "not-found"),
@@ -195,6 +198,7 @@ constructors! {
     invalid_client => InvalidClient,
     invalid_grant => InvalidGrant,
     invalid_scope => InvalidScope,
+    invalid_dpop_proof => InvalidDpopProof,
     invalid_token => InvalidToken,
     insufficient_scope => InsufficientScope,
     invalid_redirect_uri => InvalidRedirectUri,

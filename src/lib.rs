@@ -29,14 +29,18 @@ pub mod oauth {
     pub mod client_metadata; // pure: what is known of an app by its registration
     pub mod code; // noun: codes: once, bound, short
     pub mod consent; // noun: what a person need not be asked again
-    pub mod exempt; // pure: which requests may go without PKCE
+    pub mod dpop; // pure: proofs that a caller holds a key
+    pub mod exempt; // pure: PKCE, and which requests may go without
     pub mod grant; // noun: what was granted: the thing that is revoked
     pub mod introspect; // endpoint: /oauth/introspect
     pub mod invitation; // noun: who may register an app where registration is not open
     pub mod keys; // noun: signing keys
     pub mod management; // noun: who may change an app, and how it is registered, changed and deleted
     pub mod metadata; // endpoint: discovery and JWKS
+    pub mod par; // endpoint: /oauth/par
     pub mod params; // pure: a request's parameters, once
+    pub mod proofs; // noun: which of those proofs were used
+    pub mod pushed; // noun: authorization requests that apps pushed, until a browser brings them
     pub mod redirect; // pure: which redirect URIs can be registered, and which are an app's own
     pub mod refresh; // noun: rotation, the grace rule, reuse
     pub mod register; // endpoint: /oauth/register, and /oauth/register/{client_id}

@@ -22,7 +22,8 @@ use crate::oauth::grant::Grant;
 use crate::oauth::keys::{KeyError, Keys};
 use crate::oauth::request::Request;
 use crate::oauth::{
-    access_token, assertion, authorize, introspect, invitation, metadata, refresh, register, revoke, token,
+    access_token, assertion, authorize, introspect, invitation, metadata, par, proofs, pushed, refresh,
+    register, revoke, token,
 };
 use crate::oidc::{logout, logout_notices, userinfo};
 use crate::params;
@@ -109,6 +110,7 @@ pub fn assemble(parts: Parts) -> Result<App, StartError> {
         csrf,
         cursors,
         successors,
+        proofs: proofs::Used::new(clock.now()),
         reads: events::Queue::default(),
         client_keys: ClientKeys::default(),
         fetcher: Fetcher::new(policy.calls_near).map_err(|e| StartError::Calls(e.to_string()))?,
@@ -207,6 +209,7 @@ pub fn routes(app: App) -> Router {
         .route("/.well-known/oauth-authorization-server", get(metadata::openid_configuration))
         .route("/oauth/jwks", get(metadata::jwks))
         .route("/oauth/authorize", get(authorize::get).post(authorize::post))
+        .route("/oauth/par", post(par::post).fallback(form::wrong_method))
         .route("/oauth/token", post(token::post).fallback(form::wrong_method))
         .route("/oauth/register", post(register::post).fallback(form::wrong_method))
         .route(
@@ -286,6 +289,8 @@ pub async fn forget(app: &App) -> Result<(), DbError> {
     app.store
         .write(move |tx| {
             Request::forget(tx, then)?;
+            pushed::forget(tx, then)?;
+            proofs::forget(tx, then)?;
             Code::forget(tx, then)?;
             Launch::forget(tx, then)?;
             access_token::forget(tx, then)?;

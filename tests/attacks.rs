@@ -73,8 +73,8 @@ const ROWS: [Row; 78] = [
         "another_patient_is_chosen_and_asked_about_again"]),
     row(21, "max_age", &["max_age_0_asks_for_the_password_again",
         "an_apps_default_max_age_counts_where_a_request_says_nothing"]),
-    row(22, "request objects", &["request_objects_are_refused_and_never_fetched"])
-        .but("no pushed requests, so that none can be another app's or used twice"),
+    row(22, "request objects", &["request_objects_are_refused_and_never_fetched",
+        "a_request_uri_is_good_once_in_its_time_and_for_its_app"]),
     row(23, "form tokens", &["a_form_without_this_browsers_own_token_is_refused",
         "a_page_shown_to_one_person_is_no_consent_of_the_next"]),
     row(24, "edited consent form", &["a_consent_form_cannot_be_edited", "a_public_app_is_never_remembered_and_never_offers_to_be",

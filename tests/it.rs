@@ -8,7 +8,7 @@ mod app_form;
 mod app_secrets;
 mod apps;
 mod attacks;
-
+mod dpop;
 mod ehr_launch;
 mod families;
 mod house;
@@ -24,6 +24,7 @@ mod leak_rule;
 mod limits;
 mod logout;
 mod logout_notices;
+mod par;
 mod reach;
 mod records;
 mod registration;

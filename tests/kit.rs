@@ -132,15 +132,20 @@ impl TestApp {
 
     /// A server over a store that may hold something already.
     pub async fn start_on(store: Store) -> TestApp {
-        TestApp::start_as(store, Mode::Sandbox).await
+        TestApp::start_at(store, NOW).await
+    }
+
+    /// The same at another time.
+    pub async fn start_at(store: Store, now: Millis) -> TestApp {
+        TestApp::start_as(store, Mode::Sandbox, now).await
     }
 
     /// A server for real people, as far as there is one: nobody can sign in yet.
     pub async fn start_in_production() -> TestApp {
-        TestApp::start_as(Store::open(":memory:").expect("a store"), Mode::Production).await
+        TestApp::start_as(Store::open(":memory:").expect("a store"), Mode::Production, NOW).await
     }
 
-    async fn start_as(store: Store, mode: Mode) -> TestApp {
+    async fn start_as(store: Store, mode: Mode, now: Millis) -> TestApp {
         static SEED: AtomicU64 = AtomicU64::new(1);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
@@ -150,7 +155,7 @@ impl TestApp {
             mode,
             store,
             master: Some(MasterKey::new(&Chance::seeded(7)).to_text()),
-            clock: Clock::frozen_at(NOW),
+            clock: Clock::frozen_at(now),
             chance,
             key_rotation: Some(90 * DAY),
         };
@@ -389,6 +394,30 @@ impl<'a> Launch<'a> {
 
     pub fn tick(mut self, scope: &str) -> Self {
         self.tick.push(scope.to_owned());
+        self
+    }
+
+    /// What it asks for.
+    pub fn params(&self) -> &[(String, String)] {
+        &self.params
+    }
+
+    /// Pushes what it asks for, as a public app does or with the app's secret.
+    pub async fn push(&self) -> Answer {
+        let request = self.server.request(Method::POST, "/oauth/par").form(&self.params);
+        Answer::to(match &self.client.secret {
+            None => request,
+            Some(secret) => request.basic_auth(&self.client.id, Some(secret)),
+        })
+        .await
+    }
+
+    /// Pushes what it asks for; from here on the browser is sent with `client_id` and `request_uri` alone.
+    pub async fn pushed(mut self) -> Self {
+        let answer = self.push().await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        let uri = answer.json()["request_uri"].as_str().expect("a request_uri").to_owned();
+        self.params = vec![("client_id".into(), self.client.id.clone()), ("request_uri".into(), uri)];
         self
     }
 

@@ -154,7 +154,7 @@ impl Records {
                 ended: None,
             };
             grant.insert(tx)?;
-            access_token::issue(tx, &grant.id, None, NOW, HOUR, &app.chance).map(Verdict::Commit)
+            access_token::issue(tx, &grant.id, None, None, NOW, HOUR, &app.chance).map(Verdict::Commit)
         };
         self.server.app.store.write(change).await.expect("it is written").reveal().to_owned()
     }

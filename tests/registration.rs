@@ -54,11 +54,11 @@ async fn a_replacement_replaces_everything() {
         "client_uri": "https://app.example", "contacts": ["dev@app.example"], "software_id": "chart",
         "logo_uri": "https://app.example/logo.png", "access_token_life": 60, "default_max_age": 600,
         "grant_types": ["authorization_code", "refresh_token"], "scope": "openid launch/patient patient/*.rs",
-        "dpop_bound_access_tokens": true,
+        "require_pushed_authorization_requests": true,
     });
     let app = server.register(full).await;
     let asked = "openid launch/patient patient/Observation.rs";
-    let before = server.launch(&app).scope(asked).token().await;
+    let before = server.launch(&app).scope(asked).pushed().await.token().await;
     let smaller = json!({"client_id": app.id, "redirect_uris": [CALLBACK], "scope": "openid launch/patient"});
     let replaced = manage(&server, &app, Method::PUT, Some(&smaller)).await.json();
     for gone in ["client_uri", "contacts", "software_id", "logo_uri", "access_token_life", "default_max_age"]
@@ -67,7 +67,7 @@ async fn a_replacement_replaces_everything() {
     }
     assert_eq!(replaced["client_name"], "Unnamed app");
     assert_eq!(replaced["grant_types"], json!(["authorization_code"]));
-    assert_eq!(replaced["dpop_bound_access_tokens"], false);
+    assert_eq!(replaced["require_pushed_authorization_requests"], false);
     assert_eq!(manage(&server, &app, Method::GET, None).await.json(), replaced);
     let read = server.fhir(access(&before), "Observation").await;
     assert_eq!(read.status, StatusCode::FORBIDDEN, "it holds for tokens that exist");

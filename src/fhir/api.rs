@@ -24,7 +24,7 @@ use crate::oauth::grant::Grant;
 use crate::oauth::params::Params;
 use crate::store::db::{DbError, Tx};
 use crate::web::answer::fhir_json;
-use crate::web::bearer::{self, Refused};
+use crate::web::bearer::{self, Call, Refused};
 use crate::web::cors::answer_for;
 
 /// Who asks: somebody with a token, or anybody at the open twin.
@@ -40,10 +40,10 @@ pub async fn read(
     State(app): State<App>,
     Path((resource_type, id)): Path<(String, String)>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    call: Call,
 ) -> Answer {
-    let caller = bearer(&app, &headers, query.as_deref())?;
-    wants_json(query.as_deref().unwrap_or_default(), &headers)?;
+    let caller = bearer(&app, &call, query.as_deref())?;
+    wants_json(query.as_deref().unwrap_or_default(), &call)?;
     read_as(&app, &caller, &resource_type, &id)
 }
 
@@ -57,10 +57,10 @@ pub async fn search(
     State(app): State<App>,
     Path(resource_type): Path<String>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    call: Call,
 ) -> Answer {
-    let caller = bearer(&app, &headers, query.as_deref())?;
-    search_as(&app, caller, &resource_type, query.unwrap_or_default(), &headers).await
+    let caller = bearer(&app, &call, query.as_deref())?;
+    search_as(&app, caller, &resource_type, query.unwrap_or_default(), &call).await
 }
 
 /// `GET P/open/fhir/{type}`.
@@ -78,12 +78,12 @@ pub async fn search_by_post(
     State(app): State<App>,
     Path(resource_type): Path<String>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    call: Call,
     body: Bytes,
 ) -> Answer {
-    let caller = bearer(&app, &headers, query.as_deref())?;
-    let text = posted(&headers, query, &body)?;
-    search_as(&app, caller, &resource_type, text, &headers).await
+    let caller = bearer(&app, &call, query.as_deref())?;
+    let text = posted(&call, query, &body)?;
+    search_as(&app, caller, &resource_type, text, &call).await
 }
 
 /// `POST P/open/fhir/{type}/_search`.
@@ -99,8 +99,8 @@ pub async fn open_search_by_post(
 }
 
 /// Anything else under the base: the same refusal as for a resource that is not there, after the token.
-pub async fn nothing(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Answer {
-    bearer(&app, &headers, query.as_deref())?;
+pub async fn nothing(State(app): State<App>, RawQuery(query): RawQuery, call: Call) -> Answer {
+    bearer(&app, &call, query.as_deref())?;
     Err(not_found("there is no such interaction here; read is GET [type]/[id], search is GET [type]?…")
         .into())
 }
@@ -125,8 +125,8 @@ fn posted(headers: &HeaderMap, query: Option<String>, body: &Bytes) -> Result<St
 }
 
 /// The caller behind a token for this endpoint.
-fn bearer(server: &Server, headers: &HeaderMap, query: Option<&str>) -> Result<Caller, Refused> {
-    let bearer = bearer::from_headers(server, headers, query.unwrap_or_default())?;
+fn bearer(server: &Server, call: &Call, query: Option<&str>) -> Result<Caller, Refused> {
+    let bearer = bearer::from_call(server, call, query.unwrap_or_default())?;
     if bearer.grant.audience != server.fhir_base() {
         let words = "the access token is not for this FHIR server; launch with `aud` set to its base";
         return Err(invalid_token(words).into());

@@ -21,6 +21,8 @@ pub struct Bearer {
     pub subject: Subject,
     /// What it may do: token ∩ grant ∩ what the app is registered for.
     pub scopes: Vec<Scope>,
+    /// The thumbprint of the key it is bound to; then it counts only with a proof by that key (RFC 9449 7).
+    pub jkt: Option<String>,
     /// When it was issued.
     pub issued: Millis,
     /// From then on it is dead.
@@ -65,6 +67,8 @@ pub struct Issued {
     pub life: Millis,
     /// The token.
     pub access_token: String,
+    /// The thumbprint of the key it is bound to.
+    pub jkt: Option<String>,
     /// The refresh token, where one was asked for and may be had.
     pub refresh_token: Option<String>,
     /// As the app sent it.
@@ -96,21 +100,30 @@ impl Dead {
     }
 }
 
-/// Issues an access token under a grant; `scopes` only where they are fewer than the grant's.
+/// Issues an access token under a grant; `scopes` only where they are fewer than the grant's, `jkt` where a key
+/// was proved, to which it is then bound.
 pub fn issue(
     tx: &Tx<'_>,
     grant: &str,
     scopes: Option<&str>,
+    jkt: Option<&str>,
     now: Millis,
     life: Millis,
     chance: &Chance,
 ) -> Result<Secret, DbError> {
     let secret = Secret::new("hg_at_", chance);
     tx.execute(
-        "INSERT INTO access_tokens (hash, grant_id, scopes, issued_ms, expires_ms) VALUES ($1, $2, $3, $4, $5)",
-        params![secret.hashed().as_str(), grant, scopes, now, now + life],
+        "INSERT INTO access_tokens (hash, grant_id, scopes, jkt, issued_ms, expires_ms)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+        params![secret.hashed().as_str(), grant, scopes, jkt, now, now + life],
     )?;
     Ok(secret)
+}
+
+/// The type of an access token: `DPoP` where it is bound to a key (RFC 9449 5), which is only where the app asked for
+/// that by a proof, since SMART apps expect `Bearer`.
+pub fn kind(jkt: Option<&str>) -> &'static str {
+    if jkt.is_some() { "DPoP" } else { "Bearer" }
 }
 
 /// The grant of a presented access token, dead or alive.
@@ -138,7 +151,7 @@ impl Bearer {
     pub fn find(tx: &Tx<'_>, presented: &str, now: Millis) -> Result<Result<Bearer, Dead>, DbError> {
         let row = tx.first(
             &format!(
-                "SELECT {}, t.scopes, t.issued_ms, t.expires_ms FROM access_tokens t JOIN grants g ON g.id = t.grant_id
+                "SELECT {}, t.scopes, t.jkt, t.issued_ms, t.expires_ms FROM access_tokens t JOIN grants g ON g.id = t.grant_id
                  WHERE t.hash = $1",
                 grant::COLUMNS
             ),
@@ -147,12 +160,13 @@ impl Bearer {
                 Ok((
                     Grant::read(row)?,
                     row.get::<Option<String>>(grant::WIDTH)?,
-                    row.get::<Millis>(grant::WIDTH + 1)?,
+                    row.get::<Option<String>>(grant::WIDTH + 1)?,
                     row.get::<Millis>(grant::WIDTH + 2)?,
+                    row.get::<Millis>(grant::WIDTH + 3)?,
                 ))
             },
         )?;
-        let Some((grant, narrowed, issued, expires)) = row else { return Ok(Err(Dead::Unknown)) };
+        let Some((grant, narrowed, jkt, issued, expires)) = row else { return Ok(Err(Dead::Unknown)) };
         if now >= expires {
             return Ok(Err(Dead::Expired));
         }
@@ -178,6 +192,6 @@ impl Bearer {
             None => granted,
         };
         let scopes = cover::meet(&scopes, &client.metadata.scopes());
-        Ok(Ok(Bearer { grant, client, subject, scopes, issued, expires }))
+        Ok(Ok(Bearer { grant, client, subject, scopes, jkt, issued, expires }))
     }
 }

@@ -1,5 +1,5 @@
 //! `GET` and `POST /oauth/authorize`: the authorization endpoint (RFC 6749 4.1.1; SMART App Launch 2.2,
-//! "Obtain authorization code").
+//! "Obtain authorization code"; RFC 9126 4).
 //!
 //! A short list of checks in a fixed order. What is wrong with app or redirect is told on a page; all else
 //! goes back to the app. A request that passes is kept, and the browser sent to its page.
@@ -11,38 +11,23 @@ use axum::response::Response;
 use oxide_auth::code_grant::authorization::{Authorization, Input, Output, Request as Machine};
 use oxide_auth::code_grant::extensions::Pkce;
 use oxide_auth::primitives::grant::Extensions;
-use oxide_auth::primitives::registrar::{BoundClient, ExactUrl, PreGrant, RegisteredUrl};
+use oxide_auth::primitives::registrar::{BoundClient, PreGrant, RegisteredUrl};
 use std::borrow::Cow;
 
-use super::checks;
+use super::checks::{self, Back, Refusal};
 use super::client::Client;
 use super::consent as memory;
-use super::exempt::{self, Exempt};
 use super::params::Params;
+use super::pushed::{self, Pushed};
 use super::request::{Asked, Prompt, Request};
 use super::step::{Context, Step};
 use crate::app::{App, Server};
+use crate::clock::Millis;
 use crate::error::{Code, Problem, invalid_request};
-use crate::events::{Event, Kind};
-use crate::smart::launch::{self, Launch, Launched};
-use crate::store::db::Verdict;
+use crate::store::db::{DbError, Tx, Verdict};
 use crate::web::answer::{error_redirect, see_other};
 use crate::web::browser::Visitor;
 use crate::web::{consent, page, steps};
-
-/// A refusal, and whether the app may be told.
-enum Refusal {
-    /// The app or its redirect is not to be trusted: a page.
-    Page(Problem),
-    /// Back to the app.
-    Redirect(Box<Back>, Problem),
-}
-
-/// Where the app is told: its redirect URI, and the state to echo.
-struct Back {
-    to: String,
-    state: Option<String>,
-}
 
 /// The endpoint by GET.
 pub async fn get(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
@@ -75,38 +60,74 @@ async fn authorize(app: &App, raw: &[u8], headers: &HeaderMap) -> Response {
 
 async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Refusal> {
     let params = Params::parse(raw).map_err(Refusal::Page)?;
-    let (client, mut asked) = check(app, &params)?;
-    let (to, state) = (asked.redirect_uri.clone(), asked.state.clone());
-    let back = |problem| Refusal::Redirect(Box::new(Back { to: to.clone(), state: state.clone() }), problem);
-    if let Some(handle) = params.one("launch").map_err(back)? {
-        asked.launched = Some(launched(app, &client, &asked, handle).await.map_err(back)?);
+    let (client, asked, pushed) = asked(app, &params).await?;
+    let back = |problem| Back::with(&asked.redirect_uri, asked.state.as_deref(), problem);
+    if !machine_agrees(&client, &asked) {
+        return Err(back(invalid_request("the request does not follow RFC 6749 4.1.1")));
     }
     let visitor = Visitor::from_headers(app, headers).await.map_err(back)?;
-    let request = Request::new(&client.id, asked.clone(), app.chance.id(), app.now(), &app.chance);
-    let silent = asked.prompt.contains(&Prompt::None);
-    let agreed =
-        if silent { Some(without_a_page(app, &request, &client, &visitor).map_err(back)?) } else { None };
-    let (id, kept) = (request.id.clone(), request.clone());
-    let kept = app.store.write(move |tx| kept.insert(tx).map(|()| Verdict::Commit(()))).await;
-    kept.map_err(|e| back(e.into()))?;
-    if let Some(context) = agreed {
-        let person = visitor.signed_in.as_ref().ok_or_else(|| back(nobody()))?;
-        let code = consent::allow_silently(app, person, &client, &request, context).await.map_err(back)?;
-        return code.ok_or_else(|| back(nobody()));
-    }
-    Ok(app.url(&format!("/oauth/authorize/{id}")))
+    let now = app.now();
+    let request = Request::new(&client.id, asked.clone(), app.chance.id(), now, &app.chance);
+    let silent =
+        asked.prompt.contains(&Prompt::None).then(|| without_a_page(app, &request, &client, &visitor));
+    let kept = (!matches!(silent, Some(Err(_)))).then(|| request.clone());
+    let kept = app.store.write(move |tx| keep(tx, pushed.as_ref(), kept.as_ref(), now)).await;
+    kept.map_err(|e| back(e.into()))??;
+    let Some(context) = silent else { return Ok(app.url(&format!("/oauth/authorize/{}", request.id))) };
+    let context = context.map_err(back)?;
+    let person = visitor.signed_in.as_ref().ok_or_else(|| back(nobody()))?;
+    let code = consent::allow_silently(app, person, &client, &request, context).await.map_err(back)?;
+    code.ok_or_else(|| back(nobody()))
 }
 
-/// The EHR launch that the app came with. A handle that is no good is never passed over: going on as a
-/// standalone launch would open a record that nobody chose.
-async fn launched(app: &App, client: &Client, asked: &Asked, handle: &str) -> Result<Launched, Problem> {
-    let found = app.store.read(|tx| Launch::find(tx, handle))?.ok_or_else(launch::unknown)?;
-    let (now, client, account) = (app.now(), client.id.clone(), found.account.clone());
-    let Err(problem) = found.fits(&client, &asked.audience, now) else { return Ok(found.presented(handle)) };
-    let event = Event::new(Kind::LaunchUsed, now).client(client).account(account);
-    let event = event.refused(problem.words.to_string());
-    app.store.write(move |tx| event.insert(tx).map(Verdict::Commit)).await?;
-    Err(problem)
+/// Uses up what was pushed, and keeps the request that waits for its person.
+fn keep(
+    tx: &Tx<'_>,
+    pushed: Option<&Pushed>,
+    request: Option<&Request>,
+    now: Millis,
+) -> Result<Verdict<Result<(), Refusal>>, DbError> {
+    if let Some(pushed) = pushed
+        && !pushed.consume(tx, now)?
+    {
+        return Ok(Verdict::Rollback(Err(Refusal::Page(pushed::used()))));
+    }
+    if let Some(request) = request {
+        request.insert(tx)?;
+    }
+    Ok(Verdict::Commit(Ok(())))
+}
+
+/// What is asked, and by which app: here and now, or in a request that the app has pushed before.
+async fn asked(server: &Server, params: &Params) -> Result<(Client, Asked, Option<Pushed>), Refusal> {
+    if params.all("request_uri").any(|uri| !uri.is_empty()) {
+        let (client, pushed) = find_pushed(server, params).map_err(Refusal::Page)?;
+        return Ok((client, pushed.asked.clone(), Some(pushed)));
+    }
+    let (client, asked) = checks::all(server, params).await?;
+    if client.metadata.require_pushed_authorization_requests {
+        let words = "the app is registered with `require_pushed_authorization_requests`; push the request to \
+                     /oauth/par, and send `client_id` and the `request_uri` of its answer here";
+        return Err(Back::with(&asked.redirect_uri, asked.state.as_deref(), invalid_request(words)));
+    }
+    Ok((client, asked, None))
+}
+
+/// The request that was pushed here under this `request_uri`, by this app. Nothing else in the address counts
+/// (RFC 9101 5), and nothing is ever fetched.
+fn find_pushed(server: &Server, params: &Params) -> Result<(Client, Pushed), Problem> {
+    if params.one("request")?.is_some() {
+        return Err(invalid_request("send `request_uri` or `request`, not both").at("request"));
+    }
+    let uri = params.one("request_uri")?.unwrap_or_default();
+    let client = checks::client(server, params)?;
+    let now = server.now();
+    let pushed = server.store.read(|tx| Pushed::find(tx, uri, &client.id, now))??;
+    if !checks::may_redirect(server, &client, &pushed.asked.redirect_uri) {
+        let words = "the app no longer has the redirect URI that was pushed; push the request again";
+        return Err(invalid_request(words).at("redirect_uri"));
+    }
+    Ok((client, pushed))
 }
 
 fn nobody() -> Problem {
@@ -140,81 +161,10 @@ fn without_a_page(
     })
 }
 
-/// Runs the protocol machine: it asks for the client, the extensions and the scopes, in this order, and
-/// every answer is one of our checks.
-fn check(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
-    let (client, redirect_uri) = known_app(server, params).map_err(Refusal::Page)?;
-    // A repeated `state` is itself the mistake; none is echoed then.
-    let state =
-        params.one("state").ok().flatten().filter(|s| s.len() <= checks::LONGEST_STATE).map(str::to_owned);
-    let back = |problem| {
-        let back = Back { to: redirect_uri.clone(), state: state.clone() };
-        Refusal::Redirect(Box::new(back), problem)
-    };
-    let mut asked = Asked {
-        redirect_uri: redirect_uri.clone(),
-        state: state.clone(),
-        scope: String::new(),
-        left_out: Vec::new(),
-        audience: String::new(),
-        challenge: None,
-        nonce: None,
-        prompt: Vec::new(),
-        max_age: None,
-        login_hint: None,
-        launched: None,
-    };
-    for before in checks::BEFORE_SCOPES {
-        before(params, &mut asked).map_err(back)?;
-    }
-    asked.max_age = asked.max_age.or(client.metadata.default_max_age);
-    let words = checks::scope_words(params).map_err(back)?;
-    let machine_request = Narrow { client: &client.id, redirect: &redirect_uri, words: &words, params };
-    let mut machine = Authorization::new(&machine_request);
-    let mut input = Input::None;
-    loop {
-        input = match machine.advance(input) {
-            Output::Bind { client_id, redirect_uri: machine_redirect } => {
-                let exact = machine_redirect.filter(|_| client_id == client.id);
-                let redirect = exact.ok_or_else(|| back(machine_refused()))?;
-                let bound_client = BoundClient {
-                    client_id: Cow::Owned(client_id),
-                    redirect_uri: Cow::Owned(RegisteredUrl::Exact(redirect)),
-                };
-                Input::Bound { request: &machine_request, bound_client }
-            }
-            Output::Extend => {
-                let exempt = exempt::of(&client.metadata, &words, &server.policy);
-                Input::Extended(pkce(params, &exempt, &mut asked).map_err(back)?)
-            }
-            Output::Negotiate { bound_client, scope } => {
-                checks::negotiate(&client, &words, params, &mut asked).map_err(back)?;
-                checks::audience(&server.fhir_base(), &server.userinfo(), params, &mut asked)
-                    .map_err(back)?;
-                let pre_grant = PreGrant {
-                    client_id: bound_client.client_id.clone().into_owned(),
-                    redirect_uri: bound_client.redirect_uri.clone().into_owned(),
-                    scope: scope.ok_or_else(|| back(machine_refused()))?,
-                };
-                Input::Negotiated { pre_grant, state: asked.state.clone() }
-            }
-            Output::Ok { .. } => break,
-            Output::Err(_) => return Err(back(machine_refused())),
-        };
-    }
-    Ok((client, asked))
-}
-
-fn machine_refused() -> Problem {
-    invalid_request("the request does not follow RFC 6749 4.1.1")
-}
-
 /// The part of a request that the protocol machine looks at.
 struct Narrow<'a> {
     client: &'a str,
-    redirect: &'a str,
-    words: &'a [&'a str],
-    params: &'a Params,
+    asked: &'a Asked,
 }
 
 impl Machine for Narrow<'_> {
@@ -225,114 +175,61 @@ impl Machine for Narrow<'_> {
         Some(Cow::Borrowed(self.client))
     }
     fn scope(&self) -> Option<Cow<'_, str>> {
-        Some(Cow::Owned(self.words.join(" ")))
+        Some(Cow::Borrowed(&self.asked.scope))
     }
     fn redirect_uri(&self) -> Option<Cow<'_, str>> {
-        Some(Cow::Borrowed(self.redirect))
+        Some(Cow::Borrowed(&self.asked.redirect_uri))
     }
     fn state(&self) -> Option<Cow<'_, str>> {
         None
     }
     fn response_type(&self) -> Option<Cow<'_, str>> {
-        self.params.one("response_type").ok().flatten().map(Cow::Borrowed)
+        Some(Cow::Borrowed("code"))
     }
     fn extension(&self, _: &str) -> Option<Cow<'_, str>> {
         None
     }
 }
 
-/// The app exists and the redirect is one of its own: otherwise nothing may be sent there.
-fn known_app(server: &Server, params: &Params) -> Result<(Client, String), Problem> {
-    let client_id = params.one("client_id")?.ok_or_else(|| {
-        invalid_request("`client_id` is missing; send the id you got when you registered").at("client_id")
-    })?;
-    let client = server.store.read(|tx| Client::find(tx, client_id))?.ok_or_else(|| {
-        invalid_request(
-            "no app is registered under this `client_id`; register it, or check that this is the server \
-             you registered it at",
-        )
-        .at("client_id")
-        .not_one_of(client_id, &[])
-    })?;
-    let redirect_uri = params.one("redirect_uri")?.ok_or_else(|| {
-        invalid_request("`redirect_uri` is missing; SMART requires it even where only one is registered")
-            .at("redirect_uri")
-    })?;
-    let fits = client.metadata.allows_redirect(redirect_uri)
-        && policy_allows(server, redirect_uri)
-        && redirect_uri.parse::<ExactUrl>().is_ok();
-    if !fits {
-        return Err(invalid_request(
-            "this `redirect_uri` is not registered for the app; it must be the same text, to the letter, \
-             as one of its registered redirect URIs",
-        )
-        .at("redirect_uri")
-        .not_one_of(redirect_uri, &client.metadata.redirect_uris));
+/// Runs the protocol machine over what our own checks found good: client, redirect, PKCE and scope once more,
+/// by other hands than ours. No request is kept where it disagrees.
+fn machine_agrees(client: &Client, asked: &Asked) -> bool {
+    let request = Narrow { client: &client.id, asked };
+    let mut machine = Authorization::new(&request);
+    let mut input = Input::None;
+    loop {
+        input = match machine.advance(input) {
+            Output::Bind { client_id, redirect_uri } => {
+                let Some(redirect) = redirect_uri.filter(|_| client_id == client.id) else { return false };
+                let bound_client = BoundClient {
+                    client_id: Cow::Owned(client_id),
+                    redirect_uri: Cow::Owned(RegisteredUrl::Exact(redirect)),
+                };
+                Input::Bound { request: &request, bound_client }
+            }
+            Output::Extend => {
+                let mut extensions = Extensions::new();
+                if let Some(challenge) = &asked.challenge {
+                    let rule = Pkce::required();
+                    let method = Some(Cow::Borrowed("S256"));
+                    match rule.challenge(method, Some(Cow::Borrowed(challenge))) {
+                        Ok(Some(encoded)) => extensions.set(&rule, encoded),
+                        _ => return false,
+                    }
+                }
+                Input::Extended(extensions)
+            }
+            Output::Negotiate { bound_client, scope } => {
+                let Some(scope) = scope else { return false };
+                let pre_grant = PreGrant {
+                    client_id: bound_client.client_id.clone().into_owned(),
+                    redirect_uri: bound_client.redirect_uri.clone().into_owned(),
+                    scope,
+                };
+                Input::Negotiated { pre_grant, state: None }
+            }
+            Output::Ok { .. } => return true,
+            Output::Err(_) => return false,
+        };
     }
-    Ok((client, redirect_uri.to_owned()))
-}
-
-/// Policies hold at use, not only at registration: a database may have come from a laxer time.
-fn policy_allows(server: &Server, redirect_uri: &str) -> bool {
-    server.policy.http_redirects || super::redirect::is_safe(redirect_uri)
-}
-
-/// PKCE with S256 (RFC 7636 4.3), for every app that is not exempt; where it is sent, for those too.
-fn pkce(params: &Params, exempt: &Exempt, asked: &mut Asked) -> Result<Extensions, Problem> {
-    let wrong = |name, words: &'static str| invalid_request(words).at(name);
-    let Some(challenge) = params.one("code_challenge")? else {
-        return without_pkce(params, exempt).map(|()| Extensions::new());
-    };
-    match params.one("code_challenge_method")? {
-        Some("S256") => {}
-        None => {
-            return Err(wrong(
-                "code_challenge_method",
-                "`code_challenge_method` is missing; send `code_challenge_method=S256`",
-            ));
-        }
-        Some(_) => {
-            return Err(wrong(
-                "code_challenge_method",
-                "`code_challenge_method` must be `S256`; `plain` protects nothing",
-            ));
-        }
-    }
-    if challenge.len() != 43
-        || !challenge.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    {
-        return Err(wrong(
-            "code_challenge",
-            "`code_challenge` must be the 43 base64url characters of a SHA-256, without padding",
-        ));
-    }
-    let rule = Pkce::required();
-    let method = Some(Cow::Borrowed("S256"));
-    let encoded = rule.challenge(method, Some(Cow::Borrowed(challenge))).ok().flatten();
-    let mut extensions = Extensions::new();
-    extensions.set(&rule, encoded.ok_or_else(|| wrong("code_challenge", "`code_challenge` cannot be used"))?);
-    asked.challenge = Some(challenge.to_owned());
-    Ok(extensions)
-}
-
-/// A request that sends no challenge.
-fn without_pkce(params: &Params, exempt: &Exempt) -> Result<(), Problem> {
-    if let Exempt::No(hint) = exempt {
-        let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
-        return Err(invalid_request(format!(
-            "`code_challenge` is missing; SMART requires PKCE: send the base64url SHA-256 of a random \
-             code_verifier, and `code_challenge_method=S256`{hint}"
-        ))
-        .at("code_challenge"));
-    }
-    if params.one("code_challenge_method")?.is_some() {
-        let words = "`code_challenge_method` is sent, but no `code_challenge`; send both or neither";
-        return Err(invalid_request(words).at("code_challenge"));
-    }
-    if *exempt == Exempt::SignIn && ["aud", "resource"].iter().any(|n| params.all(n).any(|v| !v.is_empty())) {
-        let words = "`aud` asks for a token that opens records, which needs PKCE; leave `aud` out, or send \
-                     `code_challenge` too";
-        return Err(invalid_request(words).at("aud"));
-    }
-    Ok(())
 }

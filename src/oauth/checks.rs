@@ -1,34 +1,158 @@
 //! What an authorization request must fulfil, check by check (RFC 6749 4.1.1, OpenID Connect Core 3.1.2.1, SMART App
-//! Launch 2.2). `authorize.rs` says when each is asked.
+//! Launch 2.2), wherever it comes: in a browser's address, or pushed by the app (RFC 9126).
 
 use super::client::Client;
+use super::exempt;
 use super::params::Params;
+use super::redirect;
 use super::request::{Asked, LeftOut, Prompt};
+use crate::app::Server;
 use crate::error::{Code, Problem, invalid_request, invalid_scope};
+use crate::events::{Event, Kind};
 use crate::smart::cover;
+use crate::smart::launch::{self, Launch, Launched};
 use crate::smart::scope::{self, Level, Meaning, Scope};
+use crate::store::db::Verdict;
 
 /// The longest `state` that is echoed.
 pub const LONGEST_STATE: usize = 8 * 1024;
 /// The longest of any other single value; only `scope` may be longer.
 const LONGEST_VALUE: usize = 4 * 1024;
 
+/// A refusal, and whether the app may be told through the browser.
+pub enum Refusal {
+    /// The app or its redirect is not to be trusted: a page.
+    Page(Problem),
+    /// Back to the app.
+    Redirect(Box<Back>, Problem),
+}
+
+/// Where the app is told: its redirect URI, and the state to echo.
+pub struct Back {
+    /// The redirect URI.
+    pub to: String,
+    /// As it came.
+    pub state: Option<String>,
+}
+
+impl Back {
+    /// The refusal of a request that is this far trusted.
+    pub fn with(to: &str, state: Option<&str>, problem: Problem) -> Refusal {
+        Refusal::Redirect(Box::new(Back { to: to.to_owned(), state: state.map(str::to_owned) }), problem)
+    }
+}
+
+impl Refusal {
+    /// What was wrong, where the app asks by itself and is told in any case.
+    pub fn into_problem(self) -> Problem {
+        match self {
+            Refusal::Page(problem) | Refusal::Redirect(_, problem) => problem,
+        }
+    }
+}
+
+/// Every check, in order: what is asked, and by which app.
+pub async fn all(server: &Server, params: &Params) -> Result<(Client, Asked), Refusal> {
+    let (client, redirect_uri) = known_app(server, params).map_err(Refusal::Page)?;
+    // A repeated `state` is itself the mistake; none is echoed then.
+    let state = params.one("state").ok().flatten().filter(|s| s.len() <= LONGEST_STATE);
+    let mut asked = Asked::nothing(&redirect_uri, state);
+    match fill(server, &client, params, &mut asked).await {
+        Ok(()) => Ok((client, asked)),
+        Err(problem) => Err(Back::with(&redirect_uri, state, problem)),
+    }
+}
+
+async fn fill(server: &Server, client: &Client, params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+    for check in BEFORE_SCOPES {
+        check(params, asked)?;
+    }
+    asked.max_age = asked.max_age.or(client.metadata.default_max_age);
+    let words = scope_words(params)?;
+    let exempt = exempt::of(&client.metadata, &words, &server.policy);
+    asked.challenge = exempt::challenge(params, &exempt)?.map(str::to_owned);
+    negotiate(client, &words, params, asked)?;
+    audience(&server.fhir_base(), &server.userinfo(), params, asked)?;
+    if let Some(handle) = params.one("launch")? {
+        asked.launched = Some(launched(server, client, asked, handle).await?);
+    }
+    Ok(())
+}
+
 /// One check: it reads parameters and notes what was asked.
-pub type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
+type Check = fn(&Params, &mut Asked) -> Result<(), Problem>;
 
 /// What is checked before scopes are looked at, in this order.
-pub const BEFORE_SCOPES: [Check; 6] = [
+const BEFORE_SCOPES: [Check; 7] = [
     each_parameter_once,
     no_value_is_endless,
     no_request_object,
     response_type_is_code,
     state_fits,
     openid_extras,
+    key_fits,
 ];
 
+/// The EHR launch that the app came with. A handle that is no good is never passed over: going on as a
+/// standalone launch would open a record that nobody chose.
+async fn launched(
+    server: &Server,
+    client: &Client,
+    asked: &Asked,
+    handle: &str,
+) -> Result<Launched, Problem> {
+    let found = server.store.read(|tx| Launch::find(tx, handle))?.ok_or_else(launch::unknown)?;
+    let (now, client, account) = (server.now(), client.id.clone(), found.account.clone());
+    let Err(problem) = found.fits(&client, &asked.audience, now) else { return Ok(found.presented(handle)) };
+    let event = Event::new(Kind::LaunchUsed, now).client(client).account(account);
+    let event = event.refused(problem.words.to_string());
+    server.store.write(move |tx| event.insert(tx).map(Verdict::Commit)).await?;
+    Err(problem)
+}
+
+/// The app exists and the redirect is one of its own: otherwise nothing may be sent there.
+fn known_app(server: &Server, params: &Params) -> Result<(Client, String), Problem> {
+    let client = client(server, params)?;
+    let redirect_uri = params.one("redirect_uri")?.ok_or_else(|| {
+        invalid_request("`redirect_uri` is missing; SMART requires it even where only one is registered")
+            .at("redirect_uri")
+    })?;
+    if !may_redirect(server, &client, redirect_uri) {
+        return Err(invalid_request(
+            "this `redirect_uri` is not registered for the app; it must be the same text, to the letter, \
+             as one of its registered redirect URIs",
+        )
+        .at("redirect_uri")
+        .not_one_of(redirect_uri, &client.metadata.redirect_uris));
+    }
+    Ok((client, redirect_uri.to_owned()))
+}
+
+/// The app that `client_id` names.
+pub fn client(server: &Server, params: &Params) -> Result<Client, Problem> {
+    let client_id = params.one("client_id")?.ok_or_else(|| {
+        invalid_request("`client_id` is missing; send the id you got when you registered").at("client_id")
+    })?;
+    server.store.read(|tx| Client::find(tx, client_id))?.ok_or_else(|| {
+        invalid_request(
+            "no app is registered under this `client_id`; register it, or check that this is the server \
+             you registered it at",
+        )
+        .at("client_id")
+        .not_one_of(client_id, &[])
+    })
+}
+
+/// Whether a code may be sent there now: to the app's own redirect, and policies hold at use, not only at
+/// registration, since a database may have come from a laxer time.
+pub fn may_redirect(server: &Server, client: &Client, redirect_uri: &str) -> bool {
+    client.metadata.allows_redirect(redirect_uri)
+        && (server.policy.http_redirects || redirect::is_safe(redirect_uri))
+        && url::Url::parse(redirect_uri).is_ok()
+}
+
 fn each_parameter_once(params: &Params, _: &mut Asked) -> Result<(), Problem> {
-    // `resource` may stand several times (RFC 8707); what it says is compared below.
-    match params.iter().map(|(n, _)| n).find(|n| *n != "resource" && params.all(n).nth(1).is_some()) {
+    match params.repeated() {
         None => Ok(()),
         Some(name) => {
             let shown: String = name.chars().take(40).collect();
@@ -38,7 +162,7 @@ fn each_parameter_once(params: &Params, _: &mut Asked) -> Result<(), Problem> {
 }
 
 fn no_value_is_endless(params: &Params, _: &mut Asked) -> Result<(), Problem> {
-    let own_limit = ["scope", "state"];
+    let own_limit = ["scope", "state", "client_assertion"];
     match params.iter().find(|(n, v)| !own_limit.contains(n) && v.len() > LONGEST_VALUE) {
         None => Ok(()),
         Some(_) => Err(invalid_request(format!("a parameter is longer than {LONGEST_VALUE} bytes"))),
@@ -51,9 +175,8 @@ fn no_request_object(params: &Params, _: &mut Asked) -> Result<(), Problem> {
         return Err(Problem::new(Code::RequestNotSupported, words).at("request"));
     }
     if params.one("request_uri")?.is_some() {
-        let words =
-            "this `request_uri` was not issued here, and none is fetched; send the parameters themselves";
-        return Err(Problem::new(Code::InvalidRequestUri, words).at("request_uri"));
+        let words = "a pushed request holds the parameters themselves, not another `request_uri`";
+        return Err(invalid_request(words).at("request_uri"));
     }
     Ok(())
 }
@@ -108,8 +231,19 @@ fn openid_extras(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
     Ok(())
 }
 
+/// `dpop_jkt` (RFC 9449 10): only the holder of that key is to exchange the code.
+fn key_fits(params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+    asked.dpop_jkt = params.one("dpop_jkt")?.map(str::to_owned);
+    if asked.dpop_jkt.as_deref().is_some_and(|jkt| !exempt::is_sha256(jkt)) {
+        let words =
+            "`dpop_jkt` must be the base64url SHA-256 thumbprint of the app's key (RFC 7638), 43 characters";
+        return Err(invalid_request(words).at("dpop_jkt"));
+    }
+    Ok(())
+}
+
 /// The scopes asked for, word by word.
-pub fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
+fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
     let words = scope::split(params.one("scope")?.unwrap_or_default())?;
     if words.is_empty() {
         return Err(invalid_scope(
@@ -122,7 +256,7 @@ pub fn scope_words(params: &Params) -> Result<Vec<&str>, Problem> {
 }
 
 /// Keeps the scopes that are understood and registered, as asked and in that order; says why of the others.
-pub fn negotiate(client: &Client, words: &[&str], params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+fn negotiate(client: &Client, words: &[&str], params: &Params, asked: &mut Asked) -> Result<(), Problem> {
     let from_ehr = params.one("launch")?.is_some();
     let registered = client.metadata.scopes();
     let mut kept: Vec<Scope> = Vec::new();
@@ -200,7 +334,7 @@ fn cannot_be_granted(
 
 /// `aud`, or RFC 8707's `resource`: needed wherever the token is to open FHIR. `base` is P/fhir, `userinfo` what a
 /// plain sign-in is good at.
-pub fn audience(base: &str, userinfo: &str, params: &Params, asked: &mut Asked) -> Result<(), Problem> {
+fn audience(base: &str, userinfo: &str, params: &Params, asked: &mut Asked) -> Result<(), Problem> {
     let named: Vec<&str> =
         params.all("aud").chain(params.all("resource")).filter(|value| !value.is_empty()).collect();
     let is_ours = |url: &&str| url.strip_suffix('/').unwrap_or(url) == base;

@@ -17,6 +17,8 @@ pub struct Code {
     pub redirect_uri: String,
     /// PKCE's S256 challenge.
     pub challenge: Option<String>,
+    /// The thumbprint of the one key it can be exchanged with (RFC 9449 10).
+    pub jkt: Option<String>,
     /// For the id_token.
     pub nonce: Option<String>,
     /// From then on it is dead.
@@ -30,14 +32,15 @@ impl Code {
     pub fn issue(&self, tx: &Tx<'_>, chance: &Chance) -> Result<Secret, DbError> {
         let secret = Secret::new("hg_code_", chance);
         tx.execute(
-            "INSERT INTO codes (hash, grant_id, client, redirect_uri, challenge, nonce, expires_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO codes (hash, grant_id, client, redirect_uri, challenge, jkt, nonce, expires_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             params![
                 secret.hashed().as_str(),
                 &self.grant,
                 &self.client,
                 &self.redirect_uri,
                 self.challenge.as_deref(),
+                self.jkt.as_deref(),
                 self.nonce.as_deref(),
                 self.expires
             ],
@@ -53,7 +56,7 @@ impl Code {
     /// The code somebody presented, whatever its state.
     pub fn find(tx: &Tx<'_>, presented: &str) -> Result<Option<Code>, DbError> {
         tx.first(
-            "SELECT grant_id, client, redirect_uri, challenge, nonce, expires_ms, used_ms
+            "SELECT grant_id, client, redirect_uri, challenge, jkt, nonce, expires_ms, used_ms
              FROM codes WHERE hash = $1",
             params![Hashed::of(presented).as_str()],
             |row| {
@@ -62,9 +65,10 @@ impl Code {
                     client: row.get(1)?,
                     redirect_uri: row.get(2)?,
                     challenge: row.get(3)?,
-                    nonce: row.get(4)?,
-                    expires: row.get(5)?,
-                    used: row.get(6)?,
+                    jkt: row.get(4)?,
+                    nonce: row.get(5)?,
+                    expires: row.get(6)?,
+                    used: row.get(7)?,
                 })
             },
         )

@@ -1,8 +1,10 @@
-//! Which authorization requests may go without PKCE (RFC 9700 2.1.1 asks it of every app; the two exceptions
+//! PKCE, and which authorization requests may go without (RFC 9700 2.1.1 asks it of every app; the two exceptions
 //! here are closed, and off unless an app is registered for one).
 
 use super::client_metadata::Metadata;
+use super::params::Params;
 use crate::config::Policy;
+use crate::error::{Problem, invalid_request};
 use crate::smart::scope::Scope;
 
 /// Whether a request may go without PKCE, and why.
@@ -37,6 +39,52 @@ pub fn of(app: &Metadata, words: &[&str], policy: &Policy) -> Exempt {
         ),
         Some(_) => Exempt::No(String::new()),
     }
+}
+
+/// The challenge of PKCE with S256 (RFC 7636 4.3), needed of every app that is not exempt; where it is sent, it must fit
+/// for those too.
+pub fn challenge<'a>(params: &'a Params, exempt: &Exempt) -> Result<Option<&'a str>, Problem> {
+    let wrong = |name, words: &'static str| invalid_request(words).at(name);
+    let Some(challenge) = params.one("code_challenge")? else {
+        return without_pkce(params, exempt).map(|()| None);
+    };
+    let words = match params.one("code_challenge_method")? {
+        Some("S256") if is_sha256(challenge) => return Ok(Some(challenge)),
+        Some("S256") => {
+            let words = "`code_challenge` must be the 43 base64url characters of a SHA-256, without padding";
+            return Err(wrong("code_challenge", words));
+        }
+        None => "`code_challenge_method` is missing; send `code_challenge_method=S256`",
+        Some(_) => "`code_challenge_method` must be `S256`; `plain` protects nothing",
+    };
+    Err(wrong("code_challenge_method", words))
+}
+
+/// Whether it is a SHA-256 in base64url without padding.
+pub fn is_sha256(text: &str) -> bool {
+    text.len() == 43 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
+/// A request that sends no challenge.
+fn without_pkce(params: &Params, exempt: &Exempt) -> Result<(), Problem> {
+    if let Exempt::No(hint) = exempt {
+        let hint = if hint.is_empty() { String::new() } else { format!("; {hint}") };
+        return Err(invalid_request(format!(
+            "`code_challenge` is missing; SMART requires PKCE: send the base64url SHA-256 of a random \
+             code_verifier, and `code_challenge_method=S256`{hint}"
+        ))
+        .at("code_challenge"));
+    }
+    if params.one("code_challenge_method")?.is_some() {
+        let words = "`code_challenge_method` is sent, but no `code_challenge`; send both or neither";
+        return Err(invalid_request(words).at("code_challenge"));
+    }
+    if *exempt == Exempt::SignIn && ["aud", "resource"].iter().any(|n| params.all(n).any(|v| !v.is_empty())) {
+        let words = "`aud` asks for a token that opens records, which needs PKCE; leave `aud` out, or send \
+                     `code_challenge` too";
+        return Err(invalid_request(words).at("aud"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::access_token::Bearer;
+use super::access_token::{self, Bearer};
 use super::client::Client;
 use super::client_metadata::Introspect;
 use super::grant::Grant;
@@ -18,18 +18,13 @@ use crate::error::{Problem, insufficient_scope, invalid_client, invalid_request}
 use crate::smart::cover;
 use crate::smart::scope::{self, Meaning, Scope};
 use crate::web::answer;
-use crate::web::bearer::{self, Refused};
+use crate::web::bearer::{self, Call, Refused};
 use crate::web::cors::answer_for;
 use crate::web::form::Posted;
 
 /// The endpoint.
-pub async fn post(
-    State(app): State<App>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    match introspect(&app, query.as_deref(), &headers, &body).await {
+pub async fn post(State(app): State<App>, RawQuery(query): RawQuery, call: Call, body: Bytes) -> Response {
+    match introspect(&app, query.as_deref(), &call, &body).await {
         Ok((caller, body)) => answer_for(caller, answer::private_json(StatusCode::OK, &body)),
         Err(refused) => refused.answer(answer::oauth),
     }
@@ -41,6 +36,7 @@ struct Live {
     sub: String,
     fhir_user: Option<String>,
     scopes: Vec<Scope>,
+    jkt: Option<String>,
     issued: Millis,
     expires: Millis,
     is_access_token: bool,
@@ -49,11 +45,11 @@ struct Live {
 async fn introspect(
     server: &Server,
     query: Option<&str>,
-    headers: &HeaderMap,
+    call: &Call,
     body: &Bytes,
 ) -> Result<(String, Value), Refused> {
-    let posted = Posted::read(query, headers, body)?;
-    let caller = caller(server, &posted, headers).await?;
+    let posted = Posted::read(query, call, body)?;
+    let caller = caller(server, &posted, call).await?;
     let token = posted.params.one("token")?;
     let token = token.ok_or_else(|| invalid_request("`token` is missing").at("token"))?;
     let found = live(server, token)?
@@ -64,13 +60,13 @@ async fn introspect(
 }
 
 /// Who asks: a confidential app, or the app of a bearer token with the scope `__introspect`.
-async fn caller(server: &Server, posted: &Posted, headers: &HeaderMap) -> Result<Client, Refused> {
-    if posted.has_bearer() {
+async fn caller(server: &Server, posted: &Posted, call: &Call) -> Result<Client, Refused> {
+    if posted.has_token() {
         if posted.params.one("client_assertion")?.is_some() || posted.params.one("client_secret")?.is_some() {
             let words = "the request authenticates both by a token and by the app's own proof; use one";
             return Err(invalid_request(words).into());
         }
-        let bearer = bearer::from_headers(server, headers, "")?;
+        let bearer = bearer::from_call(server, call, "")?;
         if !bearer.scopes.iter().any(|s| s.meaning == Meaning::Introspect) {
             return Err(insufficient_scope("the token was not granted `__introspect`").into());
         }
@@ -92,6 +88,7 @@ fn live(server: &Server, token: &str) -> Result<Option<Live>, Problem> {
                 fhir_user: bearer.account().map(|account| account.fhir_user.clone()),
                 grant: bearer.grant,
                 scopes: bearer.scopes,
+                jkt: bearer.jkt,
                 issued: bearer.issued,
                 expires: bearer.expires,
                 is_access_token: true,
@@ -102,6 +99,7 @@ fn live(server: &Server, token: &str) -> Result<Option<Live>, Problem> {
             grant: token.grant,
             sub: token.account.id,
             fhir_user: Some(token.account.fhir_user),
+            jkt: token.jkt,
             issued: token.issued,
             expires: token.expires,
             is_access_token: false,
@@ -123,7 +121,10 @@ fn tell(server: &Server, live: &Live) -> Value {
         "aud": live.grant.audience,
     });
     if live.is_access_token {
-        answer["token_type"] = json!("Bearer");
+        answer["token_type"] = json!(access_token::kind(live.jkt.as_deref()));
+    }
+    if let Some(jkt) = &live.jkt {
+        answer["cnf"] = json!({"jkt": jkt});
     }
     let context = [
         ("patient", live.grant.patient.clone()),

@@ -52,9 +52,10 @@ impl Params {
         self.0.iter().map(|(n, v)| (n.as_str(), v.as_str()))
     }
 
-    /// A name that stands more than once, though its endpoint takes each only once.
+    /// A name that stands more than once, though each may stand only once (RFC 6749 3.1, 3.2); but for
+    /// `resource`, of which there may be several (RFC 8707 2).
     pub fn repeated(&self) -> Option<&str> {
-        let repeats = |i: usize, name: &str| self.0[..i].iter().any(|(n, _)| n == name);
+        let repeats = |i: usize, name: &str| name != "resource" && self.0[..i].iter().any(|(n, _)| n == name);
         self.0.iter().enumerate().find(|(i, (n, _))| repeats(*i, n)).map(|(_, (n, _))| n.as_str())
     }
 }
@@ -79,6 +80,7 @@ mod tests {
         assert_eq!(problem.parameter, Some("a"));
         assert_eq!(params.repeated(), Some("a"));
         assert_eq!(params.all("a").collect::<Vec<_>>(), ["1", "3"]);
+        assert_eq!(Params::parse(b"resource=1&resource=2").unwrap().repeated(), None);
     }
 
     #[test]

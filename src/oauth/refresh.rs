@@ -8,7 +8,9 @@ use super::access_token::{self, Issued};
 use super::client::Client;
 use super::client_auth::Caller;
 use super::client_metadata::GrantType;
+use super::dpop::{self, Proof};
 use super::grant::Grant;
+use super::proofs;
 use crate::clock::{Chance, DAY, Millis, SECOND};
 use crate::crypto::{Hashed, Mac, Secret};
 use crate::error::{Problem, invalid_grant, invalid_scope};
@@ -28,6 +30,8 @@ const GRACE: Millis = 10 * SECOND;
 /// A refresh token as it is kept.
 struct Kept {
     grant: String,
+    /// The thumbprint of the key it is bound to.
+    jkt: Option<String>,
     issued: Millis,
     expires: Millis,
     used: Option<Millis>,
@@ -35,16 +39,24 @@ struct Kept {
 
 fn find(tx: &Tx<'_>, hash: &Hashed) -> Result<Option<Kept>, DbError> {
     tx.first(
-        "SELECT grant_id, issued_ms, expires_ms, used_ms FROM refresh_tokens WHERE hash = $1",
+        "SELECT grant_id, jkt, issued_ms, expires_ms, used_ms FROM refresh_tokens WHERE hash = $1",
         params![hash.as_str()],
-        |row| Ok(Kept { grant: row.get(0)?, issued: row.get(1)?, expires: row.get(2)?, used: row.get(3)? }),
+        |row| {
+            Ok(Kept {
+                grant: row.get(0)?,
+                jkt: row.get(1)?,
+                issued: row.get(2)?,
+                expires: row.get(3)?,
+                used: row.get(4)?,
+            })
+        },
     )
 }
 
-fn keep(tx: &Tx<'_>, hash: &Hashed, grant: &str, now: Millis) -> Result<(), DbError> {
+fn keep(tx: &Tx<'_>, hash: &Hashed, grant: &str, jkt: Option<&str>, now: Millis) -> Result<(), DbError> {
     tx.execute(
-        "INSERT INTO refresh_tokens (hash, grant_id, issued_ms, expires_ms) VALUES ($1, $2, $3, $4)",
-        params![hash.as_str(), grant, now, now + LIFE],
+        "INSERT INTO refresh_tokens (hash, grant_id, jkt, issued_ms, expires_ms) VALUES ($1, $2, $3, $4, $5)",
+        params![hash.as_str(), grant, jkt, now, now + LIFE],
     )
     .map(drop)
 }
@@ -53,11 +65,19 @@ fn asks_to_stay(scopes: &[Scope]) -> bool {
     scopes.iter().any(|s| matches!(s.meaning, Meaning::OfflineAccess | Meaning::OnlineAccess))
 }
 
+/// What a refresh token of this app is bound to: a public app's to the key it proved (RFC 9449 5), any other's to
+/// the app itself, which authenticates.
+fn binding<'a>(client: &Client, proof: Option<&'a Proof>) -> Option<&'a str> {
+    let public = !client.metadata.token_endpoint_auth_method.proves();
+    proof.filter(|_| public).map(|proof| proof.jkt.as_str())
+}
+
 /// The first refresh token of a grant, where one was granted and the app may use it.
 pub fn first(
     tx: &Tx<'_>,
     grant: &Grant,
     client: &Client,
+    proof: Option<&Proof>,
     now: Millis,
     chance: &Chance,
 ) -> Result<Option<Secret>, DbError> {
@@ -66,7 +86,7 @@ pub fn first(
         return Ok(None);
     }
     let secret = Secret::new("hg_rt_", chance);
-    keep(tx, &secret.hashed(), &grant.id, now)?;
+    keep(tx, &secret.hashed(), &grant.id, binding(client, proof), now)?;
     Ok(Some(secret))
 }
 
@@ -103,6 +123,8 @@ pub struct Live {
     pub client: Client,
     /// The person it acts for.
     pub account: Account,
+    /// The thumbprint of the key it is bound to.
+    pub jkt: Option<String>,
     /// When it was issued.
     pub issued: Millis,
     /// From then on it is dead.
@@ -120,7 +142,17 @@ pub fn live(tx: &Tx<'_>, presented: &str, now: Millis) -> Result<Option<Live>, D
     let (Ok(account), Ok(())) = (grant.person(tx, now)?, may_go_on(tx, &grant, &client, now)?) else {
         return Ok(None);
     };
-    Ok(Some(Live { grant, client, account, issued: kept.issued, expires: kept.expires }))
+    Ok(Some(Live { grant, client, account, jkt: kept.jkt, issued: kept.issued, expires: kept.expires }))
+}
+
+/// A refresh token as the app presents it.
+pub struct Presented {
+    /// The token.
+    pub token: String,
+    /// The scope asked for, where it is to be less.
+    pub scope: Option<String>,
+    /// That the app holds a key.
+    pub proof: Option<Proof>,
 }
 
 /// What was issued, or why nothing was.
@@ -130,8 +162,7 @@ pub type Rotated = Result<Issued, Problem>;
 pub fn rotate(
     tx: &Tx<'_>,
     caller: &Caller,
-    presented: &str,
-    wanted: Option<&str>,
+    presented: &Presented,
     mac: &Mac,
     now: Millis,
     chance: &Chance,
@@ -145,7 +176,9 @@ pub fn rotate(
         event.refused(problem.words.to_string()).insert(tx)?;
         Ok(Verdict::Commit(Err(problem)))
     };
-    let hash = Hashed::of(presented);
+    let proof = presented.proof.as_ref();
+    let spent = proofs::spend(tx, proof)?;
+    let hash = Hashed::of(&presented.token);
     let Some(kept) = find(tx, &hash)? else {
         return refuse(
             invalid_grant("the refresh token is not one of this server's, or was long forgotten"),
@@ -163,8 +196,14 @@ pub fn rotate(
     if kept.used.is_some_and(|used| now - used >= GRACE) {
         return reused(tx, &grant, now, event);
     }
+    if let Some(problem) = spent {
+        return refuse(problem, event);
+    }
     if now >= kept.expires {
         return refuse(invalid_grant("the refresh token has expired; launch again"), event);
+    }
+    if let Err(problem) = dpop::holds(kept.jkt.as_deref(), proof) {
+        return refuse(problem, event);
     }
     let account = match grant.person(tx, now)? {
         Ok(account) => account,
@@ -173,11 +212,11 @@ pub fn rotate(
     if let Err(problem) = may_go_on(tx, &grant, &client, now)? {
         return refuse(problem, event);
     }
-    let scope = match narrowed(&grant, &client, wanted) {
+    let scope = match narrowed(&grant, &client, presented.scope.as_deref()) {
         Ok(scope) => scope,
         Err(problem) => return refuse(problem, event),
     };
-    let next = successor(mac, presented);
+    let next = successor(mac, &presented.token);
     let next_hash = Hashed::of(&next);
     match kept.used {
         None => {
@@ -185,22 +224,29 @@ pub fn rotate(
                 "UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1 AND used_ms IS NULL RETURNING hash";
             let first = tx.first(sql, params![hash.as_str(), now], |row| row.get::<String>(0))?;
             if first.is_some() {
-                keep(tx, &next_hash, &grant.id, now)?;
+                // Once bound, bound to the same key for good.
+                let jkt = kept.jkt.as_deref().or(binding(&client, proof));
+                keep(tx, &next_hash, &grant.id, jkt, now)?;
             }
         }
         // A repeat within the grace time: a lost answer, or a parallel tab.
         Some(_) => {
-            if find(tx, &next_hash)?.is_none_or(|next| next.used.is_some()) {
+            let Some(next) = find(tx, &next_hash)?.filter(|next| next.used.is_none()) else {
                 return refuse(
                     invalid_grant("the refresh token was used, and so was the one that followed it"),
                     event,
                 );
+            };
+            if let Err(problem) = dpop::holds(next.jkt.as_deref(), proof) {
+                return refuse(problem, event);
             }
         }
     }
     let life = client.metadata.token_life();
     let narrow = (scope != grant.scope).then_some(scope.as_str());
-    let access_token = access_token::issue(tx, &grant.id, narrow, now, life, chance)?.reveal();
+    let jkt = proof.map(|proof| proof.jkt.clone());
+    let access_token =
+        access_token::issue(tx, &grant.id, narrow, jkt.as_deref(), now, life, chance)?.reveal();
     event.account(account.id.clone()).insert(tx)?;
     let issued = Issued {
         grant,
@@ -209,6 +255,7 @@ pub fn rotate(
         scope,
         life,
         access_token,
+        jkt,
         refresh_token: Some(next),
         nonce: None,
     };

@@ -60,12 +60,33 @@ pub struct Asked {
     pub max_age: Option<i64>,
     /// Whom the app expects.
     pub login_hint: Option<String>,
+    /// The thumbprint of the key that the code is bound to (RFC 9449 10).
+    #[serde(default)]
+    pub dpop_jkt: Option<String>,
     /// The EHR launch it came with.
     #[serde(default)]
     pub launched: Option<Launched>,
 }
 
 impl Asked {
+    /// What a request asks for before its checks have read any of it.
+    pub fn nothing(redirect_uri: &str, state: Option<&str>) -> Asked {
+        Asked {
+            redirect_uri: redirect_uri.to_owned(),
+            state: state.map(str::to_owned),
+            scope: String::new(),
+            left_out: Vec::new(),
+            audience: String::new(),
+            challenge: None,
+            nonce: None,
+            prompt: Vec::new(),
+            max_age: None,
+            login_hint: None,
+            dpop_jkt: None,
+            launched: None,
+        }
+    }
+
     /// The scopes that can be granted.
     pub fn scopes(&self) -> Vec<Scope> {
         Scope::list(&self.scope)

@@ -2,7 +2,9 @@
 
 use super::access_token::{self, Issued};
 use super::client_auth::Caller;
+use super::dpop::Proof;
 use super::grant::Grant;
+use super::proofs;
 use crate::clock::{Chance, Millis};
 use crate::config::SERVICE_TOKEN_LIFE;
 use crate::error::{Problem, invalid_scope};
@@ -52,12 +54,20 @@ pub fn is_for_services(scope: &Scope) -> bool {
     scope.is_at(Level::System) || scope.meaning == Meaning::Introspect
 }
 
+/// What a service asks with.
+pub struct Presented {
+    /// The scope asked for.
+    pub scope: Option<String>,
+    /// That the service holds a key.
+    pub proof: Option<Proof>,
+}
+
 /// One request for a token, in the open transaction. Each makes a grant of its own, and no refresh token: the
 /// assertion is as good.
 pub fn issue(
     tx: &Tx<'_>,
     caller: &Caller,
-    wanted: Option<&str>,
+    presented: &Presented,
     audience: &str,
     now: Millis,
     chance: &Chance,
@@ -67,7 +77,12 @@ pub fn issue(
         Err(problem) => return Ok(Verdict::Commit(Err(problem))),
     };
     let event = Event::new(Kind::ServiceToken, now).client(client.id.clone());
-    let scope = match granted(&client.metadata.scopes(), wanted) {
+    let proof = presented.proof.as_ref();
+    if let Some(problem) = proofs::spend(tx, proof)? {
+        event.refused(problem.words.to_string()).insert(tx)?;
+        return Ok(Verdict::Commit(Err(problem)));
+    }
+    let scope = match granted(&client.metadata.scopes(), presented.scope.as_deref()) {
         Ok(scopes) => scope::join(&scopes),
         Err(problem) => {
             event.refused(problem.words.to_string()).insert(tx)?;
@@ -91,9 +106,19 @@ pub fn issue(
     };
     grant.insert(tx)?;
     let life = client.metadata.token_life().min(SERVICE_TOKEN_LIFE);
-    let access_token = access_token::issue(tx, &grant.id, None, now, life, chance)?.reveal();
+    let jkt = proof.map(|proof| proof.jkt.clone());
+    let access_token = access_token::issue(tx, &grant.id, None, jkt.as_deref(), now, life, chance)?.reveal();
     event.grant(grant.id.clone()).insert(tx)?;
-    let issued =
-        Issued { grant, account: None, client, scope, life, access_token, refresh_token: None, nonce: None };
+    let issued = Issued {
+        grant,
+        account: None,
+        client,
+        scope,
+        life,
+        access_token,
+        jkt,
+        refresh_token: None,
+        nonce: None,
+    };
     Ok(Verdict::Commit(Ok(issued)))
 }

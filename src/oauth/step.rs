@@ -111,6 +111,7 @@ mod tests {
             prompt: vec![],
             max_age: None,
             login_hint: None,
+            dpop_jkt: None,
             launched: None,
         };
         Request::new("app", asked, "trace".into(), NOW, &Chance::seeded(1))

@@ -18,8 +18,10 @@ use super::client::Client;
 use super::client_auth::Caller;
 use super::client_metadata::GrantType;
 use super::code::Code;
+use super::dpop::{self, Proof};
 use super::grant::Grant;
 use super::params::Params;
+use super::proofs;
 use super::redirect;
 use super::refresh;
 use super::service;
@@ -70,7 +72,7 @@ async fn exchange(
     })?;
     let caller = posted.caller(app).await?;
     let id = caller.client.id.clone();
-    let wanted = match Wanted::read(known, &caller.client, params) {
+    let wanted = match Wanted::read(app, known, &caller.client, &posted) {
         Ok(wanted) => wanted,
         Err(problem) => {
             caller.use_up(app).await?;
@@ -85,27 +87,41 @@ async fn exchange(
 /// What an app wants a token for.
 enum Wanted {
     Code(Presented),
-    Refresh { token: String, scope: Option<String> },
-    Service { scope: Option<String> },
+    Refresh(refresh::Presented),
+    Service(service::Presented),
 }
 
 impl Wanted {
-    fn read(grant_type: GrantType, client: &Client, params: &Params) -> Result<Wanted, Problem> {
+    fn read(
+        server: &Server,
+        grant_type: GrantType,
+        client: &Client,
+        posted: &Posted,
+    ) -> Result<Wanted, Problem> {
+        let params = &posted.params;
         if !client.metadata.grant_types.contains(&grant_type) {
             return Err(Problem::new(
                 error::Code::UnauthorizedClient,
                 format!("the app is not registered for the grant type `{}`", grant_type.as_str()),
             ));
         }
+        let proof = posted.proof(server, "/oauth/token")?;
+        if proof.is_none() && client.metadata.dpop_bound_access_tokens {
+            let words = "the app is registered with `dpop_bound_access_tokens`; send a DPoP header with a proof of \
+                         its key";
+            return Err(error::invalid_dpop_proof(words));
+        }
         let owned = |value: Option<&str>| value.map(str::to_owned);
         Ok(match grant_type {
-            GrantType::AuthorizationCode => Wanted::Code(Presented::read(params)?),
+            GrantType::AuthorizationCode => Wanted::Code(Presented::read(params, proof)?),
             GrantType::RefreshToken => {
                 let missing = || invalid_request("`refresh_token` is missing").at("refresh_token");
                 let token = owned(params.one("refresh_token")?).ok_or_else(missing)?;
-                Wanted::Refresh { token, scope: owned(params.one("scope")?) }
+                Wanted::Refresh(refresh::Presented { token, scope: owned(params.one("scope")?), proof })
             }
-            GrantType::ClientCredentials => Wanted::Service { scope: owned(params.one("scope")?) },
+            GrantType::ClientCredentials => {
+                Wanted::Service(service::Presented { scope: owned(params.one("scope")?), proof })
+            }
         })
     }
 
@@ -116,18 +132,16 @@ impl Wanted {
             Wanted::Code(presented) => {
                 app.store.write(move |tx| redeem(tx, &caller, &presented, now, &chance)).await?
             }
-            Wanted::Refresh { token, scope } => {
+            Wanted::Refresh(presented) => {
                 let mac = app.successors.clone();
                 app.store
-                    .write(move |tx| {
-                        refresh::rotate(tx, &caller, &token, scope.as_deref(), &mac, now, &chance)
-                    })
+                    .write(move |tx| refresh::rotate(tx, &caller, &presented, &mac, now, &chance))
                     .await?
             }
-            Wanted::Service { scope } => {
+            Wanted::Service(presented) => {
                 let audience = app.fhir_base();
                 app.store
-                    .write(move |tx| service::issue(tx, &caller, scope.as_deref(), &audience, now, &chance))
+                    .write(move |tx| service::issue(tx, &caller, &presented, &audience, now, &chance))
                     .await?
             }
         }
@@ -139,10 +153,11 @@ struct Presented {
     code: String,
     redirect_uri: String,
     verifier: Option<String>,
+    proof: Option<Proof>,
 }
 
 impl Presented {
-    fn read(params: &Params) -> Result<Presented, Problem> {
+    fn read(params: &Params, proof: Option<Proof>) -> Result<Presented, Problem> {
         let missing = |name: &'static str| {
             let words = format!("`{name}` is missing; send it with the code");
             // RFC 6749 has no better code for a redirect that is not repeated, and this list's readers expect it.
@@ -152,6 +167,7 @@ impl Presented {
             code: params.one("code")?.ok_or_else(|| missing("code"))?.to_owned(),
             redirect_uri: params.one("redirect_uri")?.ok_or_else(|| missing("redirect_uri"))?.to_owned(),
             verifier: params.one("code_verifier")?.map(str::to_owned),
+            proof,
         })
     }
 }
@@ -175,6 +191,8 @@ fn redeem(
         event.refused(problem.words.to_string()).insert(tx)?;
         Ok(Verdict::Commit(Err(problem)))
     };
+    let proof = presented.proof.as_ref();
+    let spent = proofs::spend(tx, proof)?;
     let Some(code) = Code::find(tx, &presented.code)? else {
         return refuse(invalid_grant("the code is not one of this server's, or was long forgotten"), event);
     };
@@ -186,6 +204,9 @@ fn redeem(
     if code.used.is_some() {
         return reused(tx, &code, now, event);
     }
+    if let Some(problem) = spent {
+        return refuse(problem, event);
+    }
     if now >= code.expires {
         return refuse(invalid_grant("the code has expired; codes are good for one minute"), event);
     }
@@ -194,6 +215,9 @@ fn redeem(
         return refuse(invalid_grant(words).at("redirect_uri"), event);
     }
     if let Err(problem) = verifier_fits(&code, presented.verifier.as_deref()) {
+        return refuse(problem, event);
+    }
+    if let Err(problem) = dpop::holds(code.jkt.as_deref(), proof) {
         return refuse(problem, event);
     }
     let grant = Grant::find(tx, &code.grant)?.filter(|g| g.ended.is_none());
@@ -211,8 +235,9 @@ fn redeem(
         return reused(tx, &code, now, event);
     }
     let life = client.metadata.token_life();
-    let access_token = access_token::issue(tx, &grant.id, None, now, life, chance)?.reveal();
-    let refresh_token = refresh::first(tx, &grant, &client, now, chance)?;
+    let jkt = proof.map(|proof| proof.jkt.clone());
+    let access_token = access_token::issue(tx, &grant.id, None, jkt.as_deref(), now, life, chance)?.reveal();
+    let refresh_token = refresh::first(tx, &grant, &client, proof, now, chance)?;
     event.account(account.id.clone()).insert(tx)?;
     let issued = Issued {
         scope: scope::join(&refresh::still_registered(&grant, &client)),
@@ -221,6 +246,7 @@ fn redeem(
         client,
         life,
         access_token,
+        jkt,
         refresh_token: refresh_token.map(crate::crypto::Secret::reveal),
         nonce: code.nonce,
     };
@@ -339,7 +365,7 @@ pub async fn respond(server: &Server, issued: Issued, now: Millis) -> Result<Val
     let scopes = Scope::list(&issued.scope);
     let mut answer = json!({
         "access_token": issued.access_token,
-        "token_type": "Bearer",
+        "token_type": access_token::kind(issued.jkt.as_deref()),
         "expires_in": issued.life / SECOND,
         "scope": issued.scope,
     });

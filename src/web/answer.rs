@@ -11,6 +11,7 @@ use crate::app::{App, Server};
 use crate::clock::SECOND;
 use crate::config::PUBLISHED_MAX_AGE;
 use crate::error::{Code, Problem};
+use crate::jose::Alg;
 
 /// The media type of FHIR resources.
 pub const FHIR_JSON: &str = "application/fhir+json";
@@ -112,6 +113,16 @@ pub fn bearer_challenge(problem: Option<&Problem>) -> String {
             description(&problem.words)
         ),
     }
+}
+
+/// `WWW-Authenticate` of RFC 9449 7.1.
+pub fn dpop_challenge(problem: &Problem) -> String {
+    format!(
+        "DPoP realm=\"hearthgate\", error=\"{}\", error_description=\"{}\", algs=\"{}\"",
+        problem.code.as_str(),
+        description(&problem.words),
+        Alg::THEIRS.map(Alg::as_str).join(" ")
+    )
 }
 
 /// An OperationOutcome, as every FHIR error is answered.

@@ -141,6 +141,10 @@ fn warnings(metadata: &Metadata) -> Vec<Warning> {
             "Its requests are pushed to the server first, so that there is no address here to try it with.";
         warnings.push(warning("Pushed requests only", text));
     }
+    if metadata.dpop_bound_access_tokens {
+        let text = "Its tokens are bound to its key: every request for one, and every use, needs a DPoP header with a proof.";
+        warnings.push(warning("Bound tokens only", text));
+    }
     warnings
 }
 

@@ -342,6 +342,7 @@ async fn allow(
         client: client.id.clone(),
         redirect_uri: asked.redirect_uri.clone(),
         challenge: asked.challenge.clone(),
+        jkt: asked.dpop_jkt.clone(),
         nonce: asked.nonce.clone(),
         expires: Code::expiry(now),
         used: None,

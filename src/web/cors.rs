@@ -20,13 +20,14 @@ enum Readers {
 }
 
 /// The first prefix that fits decides.
-const READERS: [(&str, Readers); 12] = [
+const READERS: [(&str, Readers); 13] = [
     ("/fhir/.well-known/", Readers::Anybody),
     ("/fhir/metadata", Readers::Anybody),
     ("/.well-known/", Readers::Anybody),
     ("/oauth/jwks", Readers::Anybody),
     ("/open/fhir", Readers::Anybody),
     ("/fhir", Readers::Apps),
+    ("/oauth/par", Readers::Apps),
     ("/oauth/token", Readers::Apps),
     ("/oauth/register", Readers::Apps),
     ("/oauth/userinfo", Readers::Apps),

@@ -9,6 +9,7 @@ use crate::app::Server;
 use crate::error::{Code, Problem, invalid_client, invalid_request};
 use crate::oauth::client::Client;
 use crate::oauth::client_auth::{self, Caller};
+use crate::oauth::dpop::{self, Expected, Proof};
 use crate::oauth::params::Params;
 
 /// What was posted.
@@ -16,6 +17,12 @@ pub struct Posted {
     /// The parameters of the body.
     pub params: Params,
     authorization: Vec<String>,
+    proofs: Vec<String>,
+}
+
+/// Every line of a header.
+pub fn lines(headers: &HeaderMap, name: &str) -> Vec<String> {
+    headers.get_all(name).iter().map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect()
 }
 
 impl Posted {
@@ -38,9 +45,8 @@ impl Posted {
             let shown: String = name.chars().take(40).collect();
             return Err(invalid_request(format!("`{shown}` is sent more than once; send it once")));
         }
-        let lines = headers.get_all(header::AUTHORIZATION).iter();
-        let authorization = lines.map(|v| String::from_utf8_lossy(v.as_bytes()).into_owned()).collect();
-        Ok(Posted { params, authorization })
+        let authorization = lines(headers, header::AUTHORIZATION.as_str());
+        Ok(Posted { params, authorization, proofs: lines(headers, "dpop") })
     }
 
     /// The app that sent it, proven by the method it is registered for. Whoever goes on to change something lets it
@@ -55,11 +61,16 @@ impl Posted {
         self.caller(server).await?.use_up(server).await
     }
 
-    /// Whether it comes with a bearer token rather than an app's own authentication.
-    pub fn has_bearer(&self) -> bool {
-        self.authorization
-            .iter()
-            .any(|line| line.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer ")))
+    /// The proof that it comes with, if any (RFC 9449 5): that its sender holds a key. `path` is where it was sent.
+    pub fn proof(&self, server: &Server, path: &str) -> Result<Option<Proof>, Problem> {
+        let url = server.url(path);
+        dpop::read(&self.proofs, &Expected { method: "POST", url: &url, token: None, now: server.now() })
+    }
+
+    /// Whether it comes with an access token rather than an app's own authentication.
+    pub fn has_token(&self) -> bool {
+        let is_token = |scheme: &str| ["bearer", "dpop"].iter().any(|own| scheme.eq_ignore_ascii_case(own));
+        self.authorization.iter().any(|line| line.split(' ').next().is_some_and(is_token))
     }
 }
 

@@ -1,10 +1,12 @@
 //! Attacks on the authorization endpoint and the pages behind it.
 
+use hearthgate::clock::DAY;
+use hearthgate::server;
 use reqwest::StatusCode;
 use serde_json::json;
 
 use super::hands::*;
-use crate::kit::{CALLBACK, TestApp, TestClient, access};
+use crate::kit::{CALLBACK, Launch, TestApp, TestClient, access};
 
 async fn start() -> (TestApp, TestClient) {
     let server = TestApp::start().await;
@@ -315,10 +317,42 @@ async fn request_objects_are_refused_and_never_fetched() {
     assert_back(&server, &object, "request_not_supported", "request objects", "request");
     for uri in [bait.as_str(), "urn:ietf:params:oauth:request_uri:made-up", "file:///etc/passwd"] {
         let answer = server.launch(&client).with("request_uri", uri).answer().await;
-        assert_back(&server, &answer, "invalid_request_uri", "`request_uri`", uri);
+        assert_eq!(
+            answer.status,
+            StatusCode::BAD_REQUEST,
+            "a page, since nothing else in the address counts"
+        );
+        assert_eq!(answer.location(), "");
+        assert!(answer.text.contains("was not issued here"), "{uri}: {}", answer.text);
     }
     let fetched = tokio::time::timeout(std::time::Duration::from_millis(200), listener.accept()).await;
     assert!(fetched.is_err(), "somebody came for the bait");
+}
+
+#[tokio::test]
+async fn a_request_uri_is_good_once_in_its_time_and_for_its_app() {
+    let (server, client) = start().await;
+    let refused = async |launch: &Launch<'_>, words: &str| {
+        let answer = launch.answer().await;
+        assert_eq!((answer.status, answer.location()), (StatusCode::BAD_REQUEST, ""), "{words}");
+        assert!(
+            answer.text.contains("invalid_request_uri") && answer.text.contains(words),
+            "{}",
+            answer.text
+        );
+    };
+    let pushed = server.launch(&client).pushed().await;
+    let other = server.register(json!({})).await;
+    refused(&pushed.clone().with("client_id", &other.id), "not issued here to this app").await;
+    assert_eq!(pushed.answer().await.status, StatusCode::SEE_OTHER, "a stranger's try does not burn it");
+    refused(&pushed, "was used before").await;
+
+    let late = server.launch(&client).pushed().await;
+    server.advance(90_000);
+    refused(&late, "has expired").await;
+    server.advance(2 * DAY);
+    server::forget(&server.app).await.unwrap();
+    refused(&late, "not issued here").await;
 }
 
 #[tokio::test]
