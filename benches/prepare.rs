@@ -135,7 +135,7 @@ fn make(
         let mut secrets = Vec::new();
         for _ in 0..count {
             let grant = Grant {
-                id: chance.id(),
+                id: chance.id_at(now),
                 client: made.client.id.clone(),
                 account: Some(account.clone()),
                 patient: Some(PATIENT.into()),

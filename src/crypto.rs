@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{aead, digest, hkdf, hmac};
 
-use crate::clock::Chance;
+use crate::clock::{Chance, Millis};
 
 /// What went wrong in a cryptographic step. Never says more: the inputs are secrets.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +24,12 @@ impl Secret {
         Secret(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(chance.bytes::<32>())))
     }
 
+    /// The same for secrets of which there are many: the time, in hexadecimal, stands before the random bits, and
+    /// before the hash too. What is made together is so kept together, in few pages of the database.
+    pub fn timed(prefix: &str, time: Millis, chance: &Chance) -> Self {
+        Secret::new(&format!("{prefix}{time:0TIME$x}"), chance)
+    }
+
     /// The hash to keep.
     pub fn hashed(&self) -> Hashed {
         Hashed::of(&self.0)
@@ -35,7 +41,22 @@ impl Secret {
     }
 }
 
-/// The SHA-256 of a secret: the only form in which one reaches the database.
+/// How many hexadecimal digits the time of a [`Secret::timed`] has: milliseconds, until 2527 …
+pub const TIME: usize = 11;
+/// … and how many characters 256 random bits.
+const RANDOM: usize = 43;
+
+/// The time that a presented text begins with after its prefix, as it stands there; nothing where it has none.
+fn time_of(presented: &str) -> &str {
+    let timed = || {
+        let (before, after) = presented.split_at_checked(presented.len().checked_sub(TIME + RANDOM)?)?;
+        let digits = after.get(..TIME).filter(|_| before.ends_with('_'))?;
+        digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')).then_some(digits)
+    };
+    timed().unwrap_or_default()
+}
+
+/// The SHA-256 of a secret, after its time where it has one: the only form in which one reaches the database.
 ///
 /// A plain hash is enough because every [`Secret`] holds 256 random bits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +65,7 @@ pub struct Hashed(String);
 impl Hashed {
     /// The hash of a secret that somebody presented.
     pub fn of(presented: &str) -> Self {
-        Hashed(sha256_base64url(presented.as_bytes()))
+        Hashed(format!("{}{}", time_of(presented), sha256_base64url(presented.as_bytes())))
     }
 
     /// The text that the database keeps.
@@ -194,6 +215,28 @@ mod tests {
         assert!(text.starts_with("hg_at_") && text.len() == 6 + 43);
         assert!(Hashed::matches(hashed.as_str(), &text));
         assert!(!Hashed::matches(hashed.as_str(), &text[1..]));
+    }
+
+    #[test]
+    fn what_is_kept_of_timed_secrets_is_in_the_order_of_their_times() {
+        let chance = Chance::seeded(4);
+        let times = [0, 9, 10, 1_795_000_000_000, 1_795_000_000_001];
+        let texts = times.map(|time| Secret::timed("hg_at_", time, &chance).reveal());
+        let kept: Vec<Hashed> = texts.iter().map(|text| Hashed::of(text)).collect();
+        assert!(kept.is_sorted_by(|a, b| a.as_str() < b.as_str()));
+        assert!(Hashed::matches(kept[3].as_str(), &texts[3]));
+        let other = format!("{}A", &texts[3][..texts[3].len() - 1]);
+        assert!(!Hashed::matches(kept[3].as_str(), &other), "the time alone is not the secret");
+    }
+
+    #[test]
+    fn only_a_secret_with_a_time_is_kept_with_one() {
+        let long = "é".repeat(60);
+        let upper = format!("hg_at_{:0TIME$X}{}", 0xabc, "x".repeat(RANDOM));
+        let bare = format!("{:0TIME$x}{}", 1, "x".repeat(RANDOM));
+        for text in ["", "a", &"_".repeat(70), &long, &upper, &bare] {
+            assert_eq!(Hashed::of(text).as_str(), sha256_base64url(text.as_bytes()), "{text}");
+        }
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub fn issue(
     life: Millis,
     chance: &Chance,
 ) -> Result<Secret, DbError> {
-    let secret = Secret::new("hg_at_", chance);
+    let secret = Secret::timed("hg_at_", now, chance);
     tx.execute(
         "INSERT INTO access_tokens (hash, grant_id, scopes, issued_ms, expires_ms) VALUES ($1, $2, $3, $4, $5)",
         params![secret.hashed().as_str(), grant, scopes, now, now + life],

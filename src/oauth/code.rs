@@ -28,7 +28,7 @@ pub struct Code {
 impl Code {
     /// A new code, unused and good for a minute from `now`.
     pub fn issue(&self, tx: &Tx<'_>, chance: &Chance) -> Result<Secret, DbError> {
-        let secret = Secret::new("hg_code_", chance);
+        let secret = Secret::timed("hg_code_", self.expires, chance);
         tx.execute(
             "INSERT INTO codes (hash, grant_id, client, redirect_uri, challenge, nonce, expires_ms)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",

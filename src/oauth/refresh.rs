@@ -10,7 +10,7 @@ use super::client_auth::Caller;
 use super::client_metadata::GrantType;
 use super::grant::Grant;
 use crate::clock::{Chance, DAY, Millis, SECOND};
-use crate::crypto::{Hashed, Mac, Secret};
+use crate::crypto::{Hashed, Mac, Secret, TIME};
 use crate::error::{Problem, invalid_grant, invalid_scope};
 use crate::events::{Event, Kind};
 use crate::identity::account::Account;
@@ -65,14 +65,14 @@ pub fn first(
     if !may || !asks_to_stay(&grant.scopes()) {
         return Ok(None);
     }
-    let secret = Secret::new("hg_rt_", chance);
+    let secret = Secret::timed("hg_rt_", now, chance);
     keep(tx, &secret.hashed(), &grant.id, now)?;
     Ok(Some(secret))
 }
 
-/// The token that follows `presented`; always the same one.
-fn successor(mac: &Mac, presented: &str) -> String {
-    format!("hg_rt_{}", mac.tag(&[presented]))
+/// The token that follows `presented`, which was first used at that time; always the same one.
+fn successor(mac: &Mac, presented: &str, used: Millis) -> String {
+    format!("hg_rt_{used:0TIME$x}{}", mac.tag(&[presented]))
 }
 
 /// Which app presents a refresh token; public apps may leave out their `client_id`.
@@ -177,7 +177,7 @@ pub fn rotate(
         Ok(scope) => scope,
         Err(problem) => return refuse(problem, event),
     };
-    let next = successor(mac, presented);
+    let next = successor(mac, presented, kept.used.unwrap_or(now));
     let next_hash = Hashed::of(&next);
     match kept.used {
         None => {

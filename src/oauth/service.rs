@@ -75,7 +75,7 @@ pub fn issue(
         }
     };
     let grant = Grant {
-        id: chance.id(),
+        id: chance.id_at(now),
         client: client.id.clone(),
         account: None,
         patient: None,
