@@ -9,6 +9,7 @@ use super::client::Client;
 use super::client_auth::Caller;
 use super::client_metadata::GrantType;
 use super::grant::Grant;
+use super::keys;
 use crate::clock::{Chance, DAY, Millis, SECOND};
 use crate::crypto::{Hashed, Mac, Secret, TIME};
 use crate::error::{Problem, invalid_grant, invalid_scope};
@@ -181,10 +182,8 @@ pub fn rotate(
     let next_hash = Hashed::of(&next);
     match kept.used {
         None => {
-            let sql =
-                "UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1 AND used_ms IS NULL RETURNING hash";
-            let first = tx.first(sql, params![hash.as_str(), now], |row| row.get::<String>(0))?;
-            if first.is_some() {
+            let sql = "UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1 AND used_ms IS NULL";
+            if tx.execute(sql, params![hash.as_str(), now])? == 1 {
                 keep(tx, &next_hash, &grant.id, now)?;
             }
         }
@@ -201,6 +200,7 @@ pub fn rotate(
     let life = client.metadata.token_life();
     let narrow = (scope != grant.scope).then_some(scope.as_str());
     let access_token = access_token::issue(tx, &grant.id, narrow, now, life, chance)?.reveal();
+    let key = keys::Kept::signing(tx, client.metadata.id_token_alg(), now)?;
     event.account(account.id.clone()).insert(tx)?;
     let issued = Issued {
         grant,
@@ -211,6 +211,7 @@ pub fn rotate(
         access_token,
         refresh_token: Some(next),
         nonce: None,
+        key,
     };
     Ok(Verdict::Commit(Ok(issued)))
 }

@@ -93,7 +93,16 @@ pub fn issue(
     let life = client.metadata.token_life().min(SERVICE_TOKEN_LIFE);
     let access_token = access_token::issue(tx, &grant.id, None, now, life, chance)?.reveal();
     event.grant(grant.id.clone()).insert(tx)?;
-    let issued =
-        Issued { grant, account: None, client, scope, life, access_token, refresh_token: None, nonce: None };
+    let issued = Issued {
+        grant,
+        account: None,
+        client,
+        scope,
+        life,
+        access_token,
+        refresh_token: None,
+        nonce: None,
+        key: None,
+    };
     Ok(Verdict::Commit(Ok(issued)))
 }

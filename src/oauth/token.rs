@@ -19,6 +19,7 @@ use super::client_auth::Caller;
 use super::client_metadata::GrantType;
 use super::code::Code;
 use super::grant::Grant;
+use super::keys::Kept;
 use super::params::Params;
 use super::redirect;
 use super::refresh;
@@ -29,7 +30,6 @@ use crate::error::{self, Problem, invalid_grant, invalid_request};
 use crate::events::{Event, Kind};
 use crate::fhir::resource::Resource;
 use crate::identity::account::Account;
-use crate::jose::Alg;
 use crate::oidc::id_token;
 use crate::smart::scope::{self, Meaning, Scope};
 use crate::store::db::{DbError, Tx, Verdict};
@@ -213,6 +213,7 @@ fn redeem(
     let life = client.metadata.token_life();
     let access_token = access_token::issue(tx, &grant.id, None, now, life, chance)?.reveal();
     let refresh_token = refresh::first(tx, &grant, &client, now, chance)?;
+    let key = Kept::signing(tx, client.metadata.id_token_alg(), now)?;
     event.account(account.id.clone()).insert(tx)?;
     let issued = Issued {
         scope: scope::join(&refresh::still_registered(&grant, &client)),
@@ -223,6 +224,7 @@ fn redeem(
         access_token,
         refresh_token: refresh_token.map(crate::crypto::Secret::reveal),
         nonce: code.nonce,
+        key,
     };
     Ok(Verdict::Commit(Ok(issued)))
 }
@@ -374,8 +376,12 @@ async fn sign_id_token(
     let failed = |cause: String| {
         Problem::new(error::Code::ServerError, "the id_token could not be signed").because(cause)
     };
-    let alg = Alg::from_name(&issued.client.metadata.id_token_signed_response_alg).unwrap_or(Alg::RS256);
-    let key = server.keys.signing(alg, now).await.map_err(|e| failed(e.to_string()))?;
+    let alg = issued.client.metadata.id_token_alg();
+    let key = match &issued.key {
+        Some(kept) => server.keys.open(kept),
+        None => server.keys.signing(alg, now).await,
+    };
+    let key = key.map_err(|e| failed(e.to_string()))?;
     // A relying party that only signs people in may never ask userinfo.
     let resource = match account.fhir_user.split_once('/') {
         Some((kind, id)) if issued.client.metadata.sign_in_only => {
