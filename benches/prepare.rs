@@ -1,7 +1,9 @@
 //! Fills a new sandbox database with what the load generator spends: apps, codes, refresh tokens, an access
 //! token and a hundred observations of one patient.
 //!
-//!     prepare DATABASE ISSUER CODES REFRESH_TOKENS
+//!     prepare DATABASE ISSUER CODES REFRESH_TOKENS JWK
+//!
+//! JWK is the public key of the apps that prove themselves by one.
 //!
 //! Everything is made by the library's own nouns, in the same rows that a launch writes; only that the codes
 //! live for an hour instead of a minute, since they are all made beforehand. Prints one line of JSON.
@@ -16,7 +18,7 @@ use hearthgate::oauth::client::Client;
 use hearthgate::oauth::client_metadata::Approved;
 use hearthgate::oauth::code::Code;
 use hearthgate::oauth::grant::Grant;
-use hearthgate::oauth::management::{self, Admission};
+use hearthgate::oauth::management::{self, Admission, Registered};
 use hearthgate::oauth::{access_token, refresh, registration};
 use hearthgate::server::{self, Parts};
 use hearthgate::store::db::{DbError, Store, Tx, Verdict};
@@ -33,8 +35,8 @@ const OBSERVATIONS: usize = 100;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [database, issuer, codes, refresh_tokens] = args.as_slice() else {
-        return Err("prepare DATABASE ISSUER CODES REFRESH_TOKENS".into());
+    let [database, issuer, codes, refresh_tokens, jwk] = args.as_slice() else {
+        return Err("prepare DATABASE ISSUER CODES REFRESH_TOKENS JWK".into());
     };
     let app = server::assemble(Parts {
         issuer: issuer.clone(),
@@ -45,45 +47,71 @@ fn main() -> Result<(), Failure> {
         chance: Chance::system(),
         key_rotation: None,
     })?;
-    let (rs256, es256) = (register(&app, "RS256")?, register(&app, "ES256")?);
+    let proof = json!({
+        "token_endpoint_auth_method": "private_key_jwt",
+        "jwks": {"keys": [serde_json::from_str::<Value>(jwk)?]},
+    });
+    let register = |alg, more| register(&app, alg, more);
+    let rs256 = register("RS256", json!({}))?.client;
+    let es256 = register("ES256", json!({}))?.client;
+    let es384 = register("ES256", proof.clone())?.client;
+    let asking = register("ES256", json!({"token_endpoint_auth_method": "client_secret_post"}))?;
+    let mut service = proof;
+    service["grant_types"] = json!(["client_credentials"]);
+    service["scope"] = json!("system/*.rs");
+    let service = register("ES256", service)?.client;
     let plain = |client: &Client| Made { client: client.clone(), scope: SCOPE.into(), base: app.fhir_base() };
     let staying = Made { scope: format!("{SCOPE} offline_access"), ..plain(&es256) };
     let (codes, refresh_tokens) = (codes.parse()?, refresh_tokens.parse()?);
-    let access_tokens = make(&app, plain(&es256), 1, |tx, grant, made, now, chance| {
-        access_token::issue(tx, &grant.id, None, None, now, made.client.metadata.token_life(), chance)
-    })?;
+    let access_token = |client: &Client| {
+        make(&app, plain(client), 1, |tx, grant, made, now, chance| {
+            access_token::issue(tx, &grant.id, None, None, now, made.client.metadata.token_life(), chance)
+        })
+    };
     let refresh_tokens = make(&app, staying, refresh_tokens, |tx, grant, made, now, chance| {
         let missing = || DbError::Corrupt("no refresh token".into());
         refresh::first(tx, grant, &made.client, None, now, chance)?.ok_or_else(missing)
     })?;
     observe(&app)?;
+    let codes = |client: &Client| make(&app, plain(client), codes, code);
     let found = json!({
-        "verifier": VERIFIER,
-        "redirect": REDIRECT,
-        "rs256": {"client": rs256.id, "codes": make(&app, plain(&rs256), codes, code)?},
-        "es256": {"client": es256.id, "codes": make(&app, plain(&es256), codes, code)?},
-        "refresh_tokens": refresh_tokens,
-        "access_token": access_tokens[0],
+        "rs256": {"client": rs256.id, "codes": codes(&rs256)?},
+        "es256": {
+            "client": es256.id,
+            "codes": codes(&es256)?,
+            "refresh_tokens": refresh_tokens,
+            "access_token": access_token(&es256)?[0],
+        },
+        "es384": {"client": es384.id, "codes": codes(&es384)?},
+        "service": {"client": service.id},
+        "asking": {
+            "client": asking.client.id,
+            "access_token": access_token(&asking.client)?[0],
+            "secret": asking.secret.map(Secret::reveal),
+        },
     });
     println!("{found}");
     Ok(())
 }
 
-fn register(app: &App, alg: &str) -> Result<Client, Failure> {
+fn register(app: &App, alg: &str, more: Value) -> Result<Registered, Failure> {
     let sent = json!({
-        "client_name": format!("Benchmark {alg}"),
+        "client_name": "Benchmark",
         "redirect_uris": [REDIRECT],
         "grant_types": ["authorization_code", "refresh_token"],
         "scope": format!("{SCOPE} offline_access"),
         "id_token_signed_response_alg": alg,
     });
-    let sent = sent.as_object().cloned().unwrap_or_default();
+    let mut sent = sent.as_object().cloned().unwrap_or_default();
+    sent.extend(more.as_object().cloned().unwrap_or_default());
+    if sent["grant_types"] == json!(["client_credentials"]) {
+        sent.remove("redirect_uris");
+    }
     let metadata = registration::check(&sent, &Policy::from(Mode::Sandbox), Approved::default())
         .map_err(|_| "the benchmark's app cannot be registered")?;
     let registering =
         management::register(&app.store, metadata, Admission::default(), app.now(), &app.chance);
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    Ok(runtime.block_on(registering)?.client)
+    Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(registering)?)
 }
 
 /// Whose grants are made, and of what.
@@ -107,7 +135,7 @@ fn make(
         let mut secrets = Vec::new();
         for _ in 0..count {
             let grant = Grant {
-                id: chance.id(),
+                id: chance.id_at(now),
                 client: made.client.id.clone(),
                 account: Some(account.clone()),
                 patient: Some(PATIENT.into()),

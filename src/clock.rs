@@ -100,6 +100,11 @@ impl Chance {
         URL_SAFE_NO_PAD.encode(self.bytes::<16>())
     }
 
+    /// The same after the time, so that what is made together is kept together.
+    pub fn id_at(&self, now: Millis) -> String {
+        format!("{now:011x}{}", self.id())
+    }
+
     /// A random UUID (version 4), the form of ids that the FHIR store gives.
     pub fn uuid(&self) -> String {
         let mut b = self.bytes::<16>();

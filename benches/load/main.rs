@@ -1,9 +1,10 @@
-//! Measures Hearthgate, oidc-provider and a bare axum handler, one after another, and prints a table.
+//! Measures Hearthgate against oidc-provider and a bare axum handler, round by round in turn, and prints a table.
 //! `benches/run` builds what this needs and says where it is.
 //!
 //!     load FOLDER HEARTHGATE PREPARE BARE OIDC_PROVIDER
 
 mod http;
+mod requests;
 mod server;
 mod work;
 
@@ -11,7 +12,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use http::{Connection, get, post};
+use http::{Connection, get};
+use requests::{Assertions, introspection, redemptions, refreshing};
 use serde_json::Value;
 use server::{Server, free_port};
 use work::{Measured, chains, each, repeat, run};
@@ -19,8 +21,7 @@ use work::{Measured, chains, each, repeat, run};
 type Failure = Box<dyn std::error::Error>;
 
 const DISCOVERY: &str = "/.well-known/openid-configuration";
-/// oidc-provider's apps; Hearthgate's are as `prepare` says.
-const REDIRECT: &str = "https://app.example/callback";
+const OIDC: &str = "oidc-provider";
 const VERIFIER: &str = "0123456789abcdefghijklmnopqrstuvwxyz-._~ABCDEF";
 const PATIENT: &str = "/fhir/Patient/patient-maria";
 const OBSERVATIONS: &str = "/fhir/Observation?patient=patient-maria&_count=100";
@@ -44,19 +45,25 @@ const BATCH: usize = 200;
 const STARTS: usize = 10;
 const FIRST_STARTS: usize = 5;
 
+/// What is run.
+struct Programs<'a> {
+    hearthgate: &'a str,
+    prepare: &'a str,
+    bare: &'a str,
+    oidc_provider: &'a str,
+}
+
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [folder, hearthgate, prepare, bare, oidc_provider] = args.as_slice() else {
         return Err("load FOLDER HEARTHGATE PREPARE BARE OIDC_PROVIDER".into());
     };
     let folder = Path::new(folder);
+    let programs = Programs { hearthgate, prepare, bare, oidc_provider };
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let (began, waited) = (Instant::now(), waited_for_cpu());
-        let (first, again) = starts(folder, hearthgate).await?;
-        let ours = measure_hearthgate(folder, hearthgate, prepare).await?;
-        let theirs = measure_oidc_provider(oidc_provider).await?;
-        let least = measure_bare(folder, bare).await?;
-        print(&ours, &theirs, &least, first, again);
+        let (first, again) = starts(folder, programs.hearthgate).await?;
+        print(&measure(folder, &programs).await?, first, again);
         if let (Some(before), Some(after)) = (waited, waited_for_cpu()) {
             let share = (after - before).as_secs_f64() / began.elapsed().as_secs_f64();
             println!("Something on this machine waited for a core {:.0} % of the time.", share * 100.0);
@@ -76,7 +83,10 @@ fn waited_for_cpu() -> Option<Duration> {
 struct Line {
     operation: &'static str,
     connections: usize,
-    measured: Measured,
+    ours: Measured,
+    /// Who else was asked.
+    name: &'static str,
+    theirs: Measured,
 }
 
 /// From the spawn to the first 200, in the median: the very first start, and later ones.
@@ -115,25 +125,134 @@ async fn start_hearthgate(hearthgate: &str, database: &str, port: u16) -> Result
     Server::start(&command, port, DISCOVERY).await
 }
 
-/// A token request by one of the apps.
-fn redemption(path: &str, client: &str, code: &str, found: &Value) -> Vec<u8> {
-    let text = |name: &str| found[name].as_str().unwrap_or_default().to_owned();
-    let form = [
-        ("grant_type", "authorization_code"),
-        ("code", code),
-        ("redirect_uri", &text("redirect")),
-        ("code_verifier", &text("verifier")),
-        ("client_id", client),
-    ];
-    post(path, &form)
+/// Measures an operation on both sides in turn, so that what else the machine does slows both alike. Each is given
+/// how many requests to send and over how many connections.
+async fn compare(
+    lines: &mut Vec<Line>,
+    operation: &'static str,
+    total: usize,
+    mut ours: impl AsyncFnMut(usize, usize) -> Result<Measured, Failure>,
+    name: &'static str,
+    mut theirs: impl AsyncFnMut(usize, usize) -> Result<Measured, Failure>,
+) -> Result<(), Failure> {
+    ours(WARM_UP.min(total), 1).await?;
+    theirs(WARM_UP.min(total), 1).await?;
+    for (connections, share) in LOADS {
+        let (mut own, mut other) = (Measured::default(), Measured::default());
+        for _ in 0..ROUNDS {
+            own = own.or(ours(total / share, connections).await?);
+            other = other.or(theirs(total / share, connections).await?);
+        }
+        lines.push(Line { operation, connections, ours: own, name, theirs: other });
+    }
+    Ok(())
 }
 
-fn refreshing(path: &'static str, client: &str) -> impl Fn(&str) -> Vec<u8> + Clone + use<> {
-    let client = client.to_owned();
-    move |token| {
-        let form =
-            [("grant_type", "refresh_token"), ("refresh_token", token), ("client_id", client.as_str())];
-        post(path, &form)
+/// The same request again and again.
+fn repeated<'a>(
+    server: &'a Server,
+    request: &'a [u8],
+) -> impl AsyncFnMut(usize, usize) -> Result<Measured, Failure> + use<'a> {
+    async move |total, connections| run(server, repeat(request.to_vec(), total, connections)).await
+}
+
+async fn measure(folder: &Path, programs: &Programs<'_>) -> Result<Vec<Line>, Failure> {
+    let (keys, mut lines) = (Assertions::new()?, Vec::new());
+    let (hearthgate, spent) = hearthgate(folder, programs, &keys).await?;
+    let own = &hearthgate;
+    let port = free_port()?;
+    let command = ["node", programs.oidc_provider, &port.to_string(), &keys.jwk()];
+    let other = &Server::start(&command, port, DISCOVERY).await?;
+
+    let discovery = get(DISCOVERY, None);
+    let (ours, theirs) = (repeated(own, &discovery), repeated(other, &discovery));
+    compare(&mut lines, "discovery", DISCOVERIES, ours, OIDC, theirs).await?;
+
+    let exchanges = [
+        ("code exchange, RS256", "rs256", false),
+        ("code exchange, ES256", "es256", false),
+        ("code exchange, ES256, private_key_jwt ES384", "es384", true),
+    ];
+    for (operation, app, proves) in exchanges {
+        let mut codes = spent.list(app, "codes").into_iter();
+        let ours = async |total, connections| {
+            let (client, by) = (spent.text(app, "client"), proves.then_some((&keys, &spent.issuer)));
+            let codes: Vec<String> = codes.by_ref().take(total).collect();
+            run(own, each(redemptions("/oauth/token", &client, &codes, by)?, connections)).await
+        };
+        let issuer = format!("http://127.0.0.1:{port}");
+        let theirs = async |total, connections| {
+            let mut measured = Measured::default();
+            for _ in 0..total / BATCH {
+                let codes = make(port, "code", app).await?;
+                let by = proves.then_some((&keys, &issuer));
+                let work = each(redemptions("/token", app, &codes, by)?, connections);
+                measured = measured.and(run(other, work).await?);
+            }
+            Ok(measured)
+        };
+        compare(&mut lines, operation, EXCHANGES, ours, OIDC, theirs).await?;
+    }
+
+    let mut tokens = spent.list("es256", "refresh_tokens").into_iter();
+    let ours = async |total, connections| {
+        let (client, tokens) = (spent.text("es256", "client"), tokens.by_ref().take(CHAINS).collect());
+        run(own, chains(tokens, total, connections, refreshing("/oauth/token", &client))).await
+    };
+    // Fresh grants for each batch: the adapter goes through all tokens of a grant at each new one.
+    let theirs = async |total, connections| {
+        let mut measured = Measured::default();
+        for _ in 0..total / BATCH {
+            let tokens = make(port, "refresh", "es256").await?;
+            let work = chains(tokens, BATCH, connections, refreshing("/token", "es256"));
+            measured = measured.and(run(other, work).await?);
+        }
+        Ok(measured)
+    };
+    compare(&mut lines, "refresh, ES256", REFRESHES, ours, OIDC, theirs).await?;
+
+    let ours = async |total, connections| {
+        let client = spent.text("service", "client");
+        let requests = keys.services("/oauth/token", &client, &spent.issuer, total)?;
+        run(own, each(requests, connections)).await
+    };
+    let theirs = async |total, connections| {
+        let issuer = format!("http://127.0.0.1:{port}");
+        run(other, each(keys.services("/token", "service", &issuer, total)?, connections)).await
+    };
+    compare(&mut lines, "client_credentials, private_key_jwt ES384", EXCHANGES, ours, OIDC, theirs).await?;
+
+    let (client, secret) = (spent.text("asking", "client"), spent.text("asking", "secret"));
+    let mine = introspection("/oauth/introspect", &spent.text("asking", "access_token"), &client, &secret);
+    let their_token = make(port, "access", "asking").await?.swap_remove(0);
+    let their = introspection("/token/introspection", &their_token, "asking", "only for the benchmark");
+    compare(&mut lines, "introspection", READS, repeated(own, &mine), OIDC, repeated(other, &their)).await?;
+
+    let read = get(PATIENT, Some(&spent.text("es256", "access_token")));
+    let body = Connection::open(own.port).await?.ask(&read).await?.1.to_vec();
+    let bare = bare(folder, programs.bare, &body).await?;
+    let (ours, theirs) = (repeated(own, &read), repeated(&bare, &read));
+    compare(&mut lines, "read of a Patient", READS, ours, "bare axum", theirs).await?;
+
+    let search = get(OBSERVATIONS, Some(&spent.text("es256", "access_token")));
+    let nobody = async |_, _| Ok(Measured::default());
+    compare(&mut lines, "search, 100 Observations", SEARCHES, repeated(own, &search), "", nobody).await?;
+    Ok(lines)
+}
+
+/// What `prepare` made for spending.
+struct Spent {
+    issuer: String,
+    found: Value,
+}
+
+impl Spent {
+    fn text(&self, app: &str, name: &str) -> String {
+        self.found[app][name].as_str().unwrap_or_default().to_owned()
+    }
+
+    fn list(&self, app: &str, name: &str) -> Vec<String> {
+        texts(&self.found[app][name])
     }
 }
 
@@ -141,131 +260,27 @@ fn texts(list: &Value) -> Vec<String> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
-/// The same request under each load.
-async fn repeated(
-    server: &Server,
-    operation: &'static str,
-    request: Vec<u8>,
-    total: usize,
-) -> Result<Vec<Line>, Failure> {
-    run(server, repeat(request.clone(), WARM_UP.min(total), 1)).await?;
-    let mut lines = Vec::new();
-    for (connections, share) in LOADS {
-        let mut measured = Measured::default();
-        for _ in 0..ROUNDS {
-            measured = measured.or(run(server, repeat(request.clone(), total / share, connections)).await?);
-        }
-        lines.push(Line { operation, connections, measured });
-    }
-    Ok(lines)
-}
-
-async fn measure_hearthgate(folder: &Path, hearthgate: &str, prepare: &str) -> Result<Vec<Line>, Failure> {
+async fn hearthgate(
+    folder: &Path,
+    programs: &Programs<'_>,
+    keys: &Assertions,
+) -> Result<(Server, Spent), Failure> {
     let port = free_port()?;
+    let issuer = format!("http://127.0.0.1:{port}");
     let database = folder.join("hearthgate.db").display().to_string();
     let codes = WARM_UP + LOADS.iter().map(|(_, share)| ROUNDS * EXCHANGES / share).sum::<usize>();
-    let made = Command::new(prepare)
-        .args([&database, &format!("http://127.0.0.1:{port}")])
-        .args([codes.to_string(), ((1 + LOADS.len() * ROUNDS) * CHAINS).to_string()])
+    let refresh_tokens = (1 + LOADS.len() * ROUNDS) * CHAINS;
+    let made = Command::new(programs.prepare)
+        .args([&database, &issuer, &codes.to_string(), &refresh_tokens.to_string(), &keys.jwk()])
         .output()?;
     if !made.status.success() {
         return Err(String::from_utf8_lossy(&made.stderr).into());
     }
-    let found: Value = serde_json::from_slice(&made.stdout)?;
-    let server = start_hearthgate(hearthgate, &database, port).await?;
-    let token = found["access_token"].as_str();
-
-    let mut lines = repeated(&server, "discovery", get(DISCOVERY, None), DISCOVERIES).await?;
-    for (operation, alg) in [("code exchange, RS256", "rs256"), ("code exchange, ES256", "es256")] {
-        let client = found[alg]["client"].as_str().unwrap_or_default();
-        let mut codes = texts(&found[alg]["codes"]).into_iter();
-        let mut take = |count: usize| -> Vec<Vec<u8>> {
-            codes.by_ref().take(count).map(|code| redemption("/oauth/token", client, &code, &found)).collect()
-        };
-        run(&server, each(take(WARM_UP), 1)).await?;
-        for (connections, share) in LOADS {
-            let mut measured = Measured::default();
-            for _ in 0..ROUNDS {
-                measured = measured.or(run(&server, each(take(EXCHANGES / share), connections)).await?);
-            }
-            lines.push(Line { operation, connections, measured });
-        }
-    }
-    let client = found["es256"]["client"].as_str().unwrap_or_default();
-    let mut tokens = texts(&found["refresh_tokens"]).into_iter();
-    let mut take = || tokens.by_ref().take(CHAINS).collect();
-    run(&server, chains(take(), WARM_UP, 1, refreshing("/oauth/token", client))).await?;
-    for (connections, share) in LOADS {
-        let mut measured = Measured::default();
-        for _ in 0..ROUNDS {
-            let work = chains(take(), REFRESHES / share, connections, refreshing("/oauth/token", client));
-            measured = measured.or(run(&server, work).await?);
-        }
-        lines.push(Line { operation: "refresh, ES256", connections, measured });
-    }
-    let body = Connection::open(port).await?.ask(&get(PATIENT, token)).await?.1.to_vec();
-    std::fs::write(folder.join("patient.json"), body)?;
-    lines.extend(repeated(&server, "read of a Patient", get(PATIENT, token), READS).await?);
-    lines.extend(repeated(&server, "search, 100 Observations", get(OBSERVATIONS, token), SEARCHES).await?);
-    server.stop()?;
-    Ok(lines)
+    let server = start_hearthgate(programs.hearthgate, &database, port).await?;
+    Ok((server, Spent { issuer, found: serde_json::from_slice(&made.stdout)? }))
 }
 
-async fn measure_oidc_provider(script: &str) -> Result<Vec<Line>, Failure> {
-    let port = free_port()?;
-    let server = Server::start(&["node", script, &port.to_string()], port, DISCOVERY).await?;
-    let mut lines = repeated(&server, "discovery", get(DISCOVERY, None), DISCOVERIES).await?;
-    for (operation, client) in [("code exchange, RS256", "rs256"), ("code exchange, ES256", "es256")] {
-        exchange(&server, client, WARM_UP, 1).await?;
-        for (connections, share) in LOADS {
-            let mut measured = Measured::default();
-            for _ in 0..ROUNDS {
-                measured = measured.or(exchange(&server, client, EXCHANGES / share, connections).await?);
-            }
-            lines.push(Line { operation, connections, measured });
-        }
-    }
-    refresh(&server, WARM_UP, 1).await?;
-    for (connections, share) in LOADS {
-        let mut measured = Measured::default();
-        for _ in 0..ROUNDS {
-            measured = measured.or(refresh(&server, REFRESHES / share, connections).await?);
-        }
-        lines.push(Line { operation: "refresh, ES256", connections, measured });
-    }
-    server.stop()?;
-    Ok(lines)
-}
-
-/// Codes are made a batch at a time, outside what is measured.
-async fn exchange(
-    server: &Server,
-    client: &str,
-    total: usize,
-    connections: usize,
-) -> Result<Measured, Failure> {
-    let found = serde_json::json!({"redirect": REDIRECT, "verifier": VERIFIER});
-    let mut measured = Measured::default();
-    for _ in 0..total / BATCH {
-        let codes = make(server.port, "code", client).await?;
-        let requests = codes.iter().map(|code| redemption("/token", client, code, &found)).collect();
-        measured = measured.and(run(server, each(requests, connections)).await?);
-    }
-    Ok(measured)
-}
-
-/// Fresh grants for each batch: the adapter goes through all tokens of a grant at each new one.
-async fn refresh(server: &Server, total: usize, connections: usize) -> Result<Measured, Failure> {
-    let mut measured = Measured::default();
-    for _ in 0..total / BATCH {
-        let tokens = make(server.port, "refresh", "es256").await?;
-        let work = chains(tokens, BATCH, connections, refreshing("/token", "es256"));
-        measured = measured.and(run(server, work).await?);
-    }
-    Ok(measured)
-}
-
-/// A batch of codes or refresh tokens, made by oidc-provider's own models.
+/// A batch of codes or tokens, made by oidc-provider's own models.
 async fn make(port: u16, kind: &str, client: &str) -> Result<Vec<String>, Failure> {
     let challenge = hearthgate::crypto::sha256_base64url(VERIFIER.as_bytes());
     let path = format!("/bench/make?kind={kind}&client={client}&count={BATCH}&challenge={challenge}");
@@ -274,41 +289,39 @@ async fn make(port: u16, kind: &str, client: &str) -> Result<Vec<String>, Failur
     Ok(texts(&serde_json::from_slice(body)?))
 }
 
-async fn measure_bare(folder: &Path, bare: &str) -> Result<Vec<Line>, Failure> {
+async fn bare(folder: &Path, program: &str, body: &[u8]) -> Result<Server, Failure> {
     let port = free_port()?;
-    let file = folder.join("patient.json").display().to_string();
-    let server = Server::start(&[bare, &port.to_string(), &file], port, PATIENT).await?;
-    let body = Connection::open(port).await?.ask(&get(PATIENT, None)).await?.1.to_vec();
-    if body != std::fs::read(&file)? {
+    let file = folder.join("patient.json");
+    std::fs::write(&file, body)?;
+    let file = file.display().to_string();
+    let server = Server::start(&[program, &port.to_string(), &file], port, PATIENT).await?;
+    if Connection::open(port).await?.ask(&get(PATIENT, None)).await?.1 != body {
         return Err("the bare handler does not answer the same bytes".into());
     }
-    let lines = repeated(&server, "read of a Patient", get(PATIENT, Some("of no use")), READS).await?;
-    server.stop()?;
-    Ok(lines)
+    Ok(server)
 }
 
-fn print(ours: &[Line], theirs: &[Line], least: &[Line], first: Duration, again: Duration) {
+fn print(lines: &[Line], first: Duration, again: Duration) {
     println!(
         "| operation | connections | Hearthgate req/s | µs CPU | compared with | req/s | µs CPU | CPU: theirs / ours | req/s: ours / theirs |"
     );
     println!("|---|--:|--:|--:|---|--:|--:|--:|--:|");
-    for line in ours {
-        let own = line.measured;
-        print!("| {} | {} | {:.0} | {:.0} |", line.operation, line.connections, own.per_second(), own.cpu());
-        let same = |other: &&Line| other.operation == line.operation && other.connections == line.connections;
-        let compared = [("oidc-provider", theirs), ("bare axum", least)];
-        match compared.iter().find_map(|(name, lines)| Some((name, lines.iter().find(same)?.measured))) {
-            None => println!(" | | | | |"),
-            Some((name, other)) => println!(
-                " {name} | {:.0} | {:.0} | {:.2} | {:.2} |",
-                other.per_second(),
-                other.cpu(),
-                other.cpu() / own.cpu(),
-                own.per_second() / other.per_second()
-            ),
+    for Line { operation, connections, ours, name, theirs } in lines {
+        print!("| {operation} | {connections} | {:.0} | {:.0} |", ours.per_second(), ours.cpu());
+        if name.is_empty() {
+            println!(" | | | | |");
+            continue;
         }
+        let ratios = (theirs.cpu() / ours.cpu(), ours.per_second() / theirs.per_second());
+        println!(
+            " {name} | {:.0} | {:.0} | {:.2} | {:.2} |",
+            theirs.per_second(),
+            theirs.cpu(),
+            ratios.0,
+            ratios.1
+        );
     }
-    let busiest = ours.iter().chain(theirs).chain(least).map(|l| l.measured.generator_share());
+    let busiest = lines.iter().flat_map(|l| [l.ours, l.theirs]).map(|m| m.generator_share());
     println!(
         "\nFrom start to first answer, median: {:.0} ms with the sandbox loaded, {:.0} ms the very first time. \
          Each number is the cheapest of {ROUNDS} rounds. The load generator used at most {:.0} % of its core.",

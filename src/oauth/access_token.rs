@@ -5,6 +5,7 @@ use crate::crypto::{Hashed, Secret};
 use crate::identity::account::{Account, ActsFor};
 use crate::oauth::client::Client;
 use crate::oauth::grant::{self, Grant};
+use crate::oauth::keys::Kept;
 use crate::params;
 use crate::smart::cover;
 use crate::smart::scope::Scope;
@@ -73,6 +74,8 @@ pub struct Issued {
     pub refresh_token: Option<String>,
     /// As the app sent it.
     pub nonce: Option<String>,
+    /// What an id_token beside it is signed with; none where it is still to be made.
+    pub key: Option<Kept>,
 }
 
 /// Why a presented token is no good.

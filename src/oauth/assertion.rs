@@ -30,10 +30,9 @@ pub struct Unspent {
 impl Unspent {
     /// Uses it up: false where somebody did before. Holds across restarts.
     pub fn spend(&self, tx: &Tx<'_>, client: &str) -> Result<bool, DbError> {
-        let sql = "INSERT INTO assertions (client, jti, expires_ms) VALUES ($1, $2, $3)
-                   ON CONFLICT DO NOTHING RETURNING jti";
-        let params = params![client, self.jti.as_str(), self.expires];
-        Ok(tx.first(sql, params, |row| row.get::<String>(0))?.is_some())
+        let sql =
+            "INSERT INTO assertions (client, jti, expires_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        Ok(tx.execute(sql, params![client, self.jti.as_str(), self.expires])? == 1)
     }
 }
 

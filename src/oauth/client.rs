@@ -1,5 +1,8 @@
 //! An app: what it registered, its secrets, who manages it.
 
+use std::collections::HashMap;
+use std::sync::{LazyLock, PoisonError, RwLock};
+
 use serde_json::{Map, Value, json};
 
 use super::client_metadata::{Approved, Metadata};
@@ -33,9 +36,33 @@ pub struct LiveSecret {
 
 const COLUMNS: &str = "c.id, c.metadata, c.created_ms, c.approved";
 
+/// Metadata by its stored text. The text is read anew each time; only parsing it is spared, which takes much longer
+/// than copying what came of it.
+static PARSED: LazyLock<RwLock<HashMap<String, Metadata>>> = LazyLock::new(RwLock::default);
+/// Neither more texts than this are remembered at once, nor longer ones, bytes.
+const MOST_PARSED: usize = 1_000;
+const LONGEST_PARSED: usize = 8 * 1024;
+
+fn parsed(text: String) -> Result<Metadata, DbError> {
+    if let Some(metadata) = PARSED.read().unwrap_or_else(PoisonError::into_inner).get(&text) {
+        return Ok(metadata.clone());
+    }
+    let corrupt = |e: serde_json::Error| DbError::Corrupt(e.to_string());
+    let metadata: Metadata = serde_json::from_str(&text).map_err(corrupt)?;
+    if text.len() <= LONGEST_PARSED {
+        let mut known = PARSED.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MOST_PARSED {
+            known.clear();
+        }
+        known.insert(text, metadata.clone());
+    }
+    Ok(metadata)
+}
+
 impl Client {
     fn read(row: &Row<'_>) -> Result<Client, DbError> {
-        Ok(Client { id: row.get(0)?, metadata: row.json(1)?, created: row.get(2)?, approved: row.json(3)? })
+        let metadata = parsed(row.get(1)?)?;
+        Ok(Client { id: row.get(0)?, metadata, created: row.get(2)?, approved: row.json(3)? })
     }
 
     /// The app of that id.

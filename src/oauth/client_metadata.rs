@@ -230,6 +230,11 @@ impl Metadata {
         Scope::list(&self.scope)
     }
 
+    /// What its id_tokens are signed with.
+    pub fn id_token_alg(&self) -> Alg {
+        Alg::from_name(&self.id_token_signed_response_alg).unwrap_or(Alg::RS256)
+    }
+
     /// Whether a code may be sent to `sent`.
     pub fn allows_redirect(&self, sent: &str) -> bool {
         self.redirect_uris.iter().any(|own| redirect::is_registered(own, sent, self.application_type))

@@ -83,7 +83,7 @@ impl Code {
 
     /// Uses it up: false where somebody was faster.
     pub fn consume(tx: &Tx<'_>, presented: &str, now: Millis) -> Result<bool, DbError> {
-        let sql = "UPDATE codes SET used_ms = $2 WHERE hash = $1 AND used_ms IS NULL RETURNING grant_id";
-        Ok(tx.first(sql, params![Hashed::of(presented).as_str(), now], |r| r.get::<String>(0))?.is_some())
+        let sql = "UPDATE codes SET used_ms = $2 WHERE hash = $1 AND used_ms IS NULL";
+        Ok(tx.execute(sql, params![Hashed::of(presented).as_str(), now])? == 1)
     }
 }

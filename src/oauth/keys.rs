@@ -84,6 +84,14 @@ impl Kept {
         Ok(tx.all(sql, params![now - KEPT_AFTER], Kept::read)?.into_iter().flatten().collect())
     }
 
+    /// The one that signs with `alg` at that time.
+    pub fn signing(tx: &Tx<'_>, alg: Alg, now: Millis) -> Result<Option<Kept>, DbError> {
+        let sql = "SELECT kid, alg, sealed, active_ms, retired_ms FROM signing_keys
+                   WHERE alg = $1 AND active_ms <= $2 AND (retired_ms IS NULL OR retired_ms > $3)
+                   ORDER BY active_ms DESC, kid LIMIT 1";
+        Ok(tx.first(sql, params![alg.as_str(), now, now - KEPT_AFTER], Kept::read)?.flatten())
+    }
+
     /// What it is published for at that time.
     pub fn state(&self, now: Millis) -> State {
         match self.retired {
@@ -177,9 +185,8 @@ impl Keys {
         if is_slow(alg) {
             self.all_made().await;
         }
-        let kept = self.store.read(|tx| Kept::published(tx, now))?;
-        let newest = kept.iter().find(|key| key.alg == alg && key.active <= now);
-        self.open(newest.ok_or(KeyError::None(alg.as_str()))?)
+        let kept = self.store.read(|tx| Kept::signing(tx, alg, now))?;
+        self.open(&kept.ok_or(KeyError::None(alg.as_str()))?)
     }
 
     /// The public halves as a JWK Set (RFC 7517 5): by algorithm, RS256 first, since some relying parties look
@@ -198,7 +205,8 @@ impl Keys {
         Ok(json!({"keys": keys?}))
     }
 
-    fn open(&self, kept: &Kept) -> Result<Arc<SigningKey>, KeyError> {
+    /// The key, opened once.
+    pub fn open(&self, kept: &Kept) -> Result<Arc<SigningKey>, KeyError> {
         if let Some(key) = self.opened.read().unwrap_or_else(PoisonError::into_inner).get(&kept.kid) {
             return Ok(key.clone());
         }

@@ -10,6 +10,7 @@ use super::client_auth::Caller;
 use super::client_metadata::GrantType;
 use super::dpop::{self, Proof};
 use super::grant::Grant;
+use super::keys;
 use super::proofs;
 use crate::clock::{Chance, DAY, Millis, SECOND};
 use crate::crypto::{Hashed, Mac, Secret};
@@ -220,10 +221,8 @@ pub fn rotate(
     let next_hash = Hashed::of(&next);
     match kept.used {
         None => {
-            let sql =
-                "UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1 AND used_ms IS NULL RETURNING hash";
-            let first = tx.first(sql, params![hash.as_str(), now], |row| row.get::<String>(0))?;
-            if first.is_some() {
+            let sql = "UPDATE refresh_tokens SET used_ms = $2 WHERE hash = $1 AND used_ms IS NULL";
+            if tx.execute(sql, params![hash.as_str(), now])? == 1 {
                 // Once bound, bound to the same key for good.
                 let jkt = kept.jkt.as_deref().or(binding(&client, proof));
                 keep(tx, &next_hash, &grant.id, jkt, now)?;
@@ -247,6 +246,7 @@ pub fn rotate(
     let jkt = proof.map(|proof| proof.jkt.clone());
     let access_token =
         access_token::issue(tx, &grant.id, narrow, jkt.as_deref(), now, life, chance)?.reveal();
+    let key = keys::Kept::signing(tx, client.metadata.id_token_alg(), now)?;
     event.account(account.id.clone()).insert(tx)?;
     let issued = Issued {
         grant,
@@ -258,6 +258,7 @@ pub fn rotate(
         jkt,
         refresh_token: Some(next),
         nonce: None,
+        key,
     };
     Ok(Verdict::Commit(Ok(issued)))
 }

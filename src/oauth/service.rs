@@ -90,7 +90,7 @@ pub fn issue(
         }
     };
     let grant = Grant {
-        id: chance.id(),
+        id: chance.id_at(now),
         client: client.id.clone(),
         account: None,
         patient: None,
@@ -119,6 +119,7 @@ pub fn issue(
         jkt,
         refresh_token: None,
         nonce: None,
+        key: None,
     };
     Ok(Verdict::Commit(Ok(issued)))
 }

@@ -20,6 +20,7 @@ use super::client_metadata::GrantType;
 use super::code::Code;
 use super::dpop::{self, Proof};
 use super::grant::Grant;
+use super::keys::Kept;
 use super::params::Params;
 use super::proofs;
 use super::redirect;
@@ -31,7 +32,6 @@ use crate::error::{self, Problem, invalid_grant, invalid_request};
 use crate::events::{Event, Kind};
 use crate::fhir::resource::Resource;
 use crate::identity::account::Account;
-use crate::jose::Alg;
 use crate::oidc::id_token;
 use crate::smart::scope::{self, Meaning, Scope};
 use crate::store::db::{DbError, Tx, Verdict};
@@ -238,6 +238,7 @@ fn redeem(
     let jkt = proof.map(|proof| proof.jkt.clone());
     let access_token = access_token::issue(tx, &grant.id, None, jkt.as_deref(), now, life, chance)?.reveal();
     let refresh_token = refresh::first(tx, &grant, &client, proof, now, chance)?;
+    let key = Kept::signing(tx, client.metadata.id_token_alg(), now)?;
     event.account(account.id.clone()).insert(tx)?;
     let issued = Issued {
         scope: scope::join(&refresh::still_registered(&grant, &client)),
@@ -249,6 +250,7 @@ fn redeem(
         jkt,
         refresh_token: refresh_token.map(crate::crypto::Secret::reveal),
         nonce: code.nonce,
+        key,
     };
     Ok(Verdict::Commit(Ok(issued)))
 }
@@ -400,8 +402,12 @@ async fn sign_id_token(
     let failed = |cause: String| {
         Problem::new(error::Code::ServerError, "the id_token could not be signed").because(cause)
     };
-    let alg = Alg::from_name(&issued.client.metadata.id_token_signed_response_alg).unwrap_or(Alg::RS256);
-    let key = server.keys.signing(alg, now).await.map_err(|e| failed(e.to_string()))?;
+    let alg = issued.client.metadata.id_token_alg();
+    let key = match &issued.key {
+        Some(kept) => server.keys.open(kept),
+        None => server.keys.signing(alg, now).await,
+    };
+    let key = key.map_err(|e| failed(e.to_string()))?;
     // A relying party that only signs people in may never ask userinfo.
     let resource = match account.fhir_user.split_once('/') {
         Some((kind, id)) if issued.client.metadata.sign_in_only => {

@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 use crate::app::{App, Server};
 use crate::clock::{HOUR, MINUTE, Millis, SECOND};
 use crate::events::{Event, Kind};
-use crate::jose::Alg;
 use crate::oauth::client::Client;
 use crate::oauth::client_metadata::Metadata;
 use crate::oauth::grant::Grant;
@@ -195,6 +194,6 @@ async fn try_to_tell(app: &Server, notice: &Notice) -> Outcome {
 
 /// Signed as the app's id_tokens are.
 async fn signed(app: &Server, metadata: &Metadata, notice: &Notice, now: Millis) -> Result<String, KeyError> {
-    let alg = Alg::from_name(&metadata.id_token_signed_response_alg).unwrap_or(Alg::RS256);
+    let alg = metadata.id_token_alg();
     Ok(app.keys.signing(alg, now).await?.sign("logout+jwt", &notice.claims(app, now))?)
 }

@@ -323,7 +323,7 @@ async fn allow(
     let patient = context.patient.filter(|_| tells_patient);
     let now = app.now();
     let grant = Grant {
-        id: app.chance.id(),
+        id: app.chance.id_at(now),
         client: client.id.clone(),
         account: Some(person.account.id.clone()),
         encounter: context.encounter.filter(|_| tells_visit),
