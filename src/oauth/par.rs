@@ -7,6 +7,9 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::checks::{self, Refusal};
+use super::client::Client;
+use super::dpop::Proof;
+use super::request::Asked;
 use super::{proofs, pushed};
 use crate::app::App;
 use crate::clock::SECOND;
@@ -39,21 +42,14 @@ async fn push(
 ) -> Result<(String, Value), Problem> {
     let posted = Posted::read(query, headers, body)?;
     let caller = posted.caller(app).await?;
-    let (client, mut asked) = checks::all(app, &posted.params).await.map_err(Refusal::into_problem)?;
-    if client.id != caller.client.id {
-        let words = "`client_id` is not the app that authenticates; push requests of your own app";
-        return Err(invalid_request(words).at("client_id"));
-    }
-    let proof = posted.proof(app, "/oauth/par")?;
-    if let Some(proof) = &proof {
-        // RFC 9449 10.1: the code is bound to this key, said in one way or both.
-        let jkt = asked.dpop_jkt.get_or_insert_with(|| proof.jkt.clone());
-        if *jkt != proof.jkt {
-            let words = "`dpop_jkt` is not the key that the DPoP proof was made with";
-            return Err(invalid_request(words).at("dpop_jkt"));
+    let (asked, proof) = match check(app, &posted, &caller.client).await {
+        Ok(checked) => checked,
+        Err(problem) => {
+            caller.use_up(app).await?;
+            return Err(problem);
         }
-    }
-    let (id, now, chance) = (client.id.clone(), app.now(), app.chance.clone());
+    };
+    let (id, now, chance) = (caller.client.id.clone(), app.now(), app.chance.clone());
     let uri = app
         .store
         .write(move |tx| {
@@ -68,4 +64,23 @@ async fn push(
         })
         .await??;
     Ok((id, json!({"request_uri": uri.reveal(), "expires_in": pushed::LIFE / SECOND})))
+}
+
+/// What the app asks for, and the proof of the key that its code is then bound to.
+async fn check(app: &App, posted: &Posted, proven: &Client) -> Result<(Asked, Option<Proof>), Problem> {
+    let (client, mut asked) = checks::all(app, &posted.params).await.map_err(Refusal::into_problem)?;
+    if client.id != proven.id {
+        let words = "`client_id` is not the app that authenticates; push requests of your own app";
+        return Err(invalid_request(words).at("client_id"));
+    }
+    let proof = posted.proof(app, "/oauth/par")?;
+    if let Some(proof) = &proof {
+        // RFC 9449 10.1: the code is bound to this key, said in one way or both.
+        let jkt = asked.dpop_jkt.get_or_insert_with(|| proof.jkt.clone());
+        if *jkt != proof.jkt {
+            let words = "`dpop_jkt` is not the key that the DPoP proof was made with";
+            return Err(invalid_request(words).at("dpop_jkt"));
+        }
+    }
+    Ok((asked, proof))
 }
