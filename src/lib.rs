@@ -111,6 +111,7 @@ pub mod store {
 /// What browsers are shown.
 pub mod web {
     pub mod account; // page: a person's own page: connected apps
+    pub mod allow; // page: what a person allowed becomes a grant, its code, and the way back
     pub mod answer; // page: a Problem as JSON, OperationOutcome or redirect
     pub mod app_form; // page: the form an app is registered and changed by
     pub mod app_page; // page: one app, as its developer sees it

@@ -27,7 +27,7 @@ use crate::error::{Code, Problem, invalid_request};
 use crate::store::db::{DbError, Tx, Verdict};
 use crate::web::answer::{error_redirect, see_other};
 use crate::web::browser::Visitor;
-use crate::web::{consent, page, steps};
+use crate::web::{allow, page, steps};
 
 /// The endpoint by GET.
 pub async fn get(State(app): State<App>, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
@@ -76,7 +76,7 @@ async fn accept(app: &App, raw: &[u8], headers: &HeaderMap) -> Result<String, Re
     let Some(context) = silent else { return Ok(app.url(&format!("/oauth/authorize/{}", request.id))) };
     let context = context.map_err(back)?;
     let person = visitor.signed_in.as_ref().ok_or_else(|| back(nobody()))?;
-    let code = consent::allow_silently(app, person, &client, &request, context).await.map_err(back)?;
+    let code = allow::silently(app, person, &client, &request, context).await.map_err(back)?;
     code.ok_or_else(|| back(nobody()))
 }
 

@@ -11,7 +11,7 @@ use super::answer::{error_redirect, see_other};
 use super::browser::{Caller, SignedIn, Visitor};
 use super::page::{self, link};
 use super::views::{self, Face, Person};
-use super::{choose, choose_encounter, consent, login, switch};
+use super::{allow, choose, choose_encounter, consent, login, switch};
 use crate::app::{App, Server};
 use crate::error::{Code, Problem, forbidden, not_found};
 use crate::events::{Event, Kind};
@@ -164,7 +164,7 @@ async fn show_step(app: &App, id: &str, query: &Params, headers: &HeaderMap) -> 
             consent::show(app, visitor, person, client, request, &context)?
         }
         (Some(person), Step::Done(context)) => {
-            let issued = consent::allow_silently(app, person, client, request, context).await?;
+            let issued = allow::silently(app, person, client, request, context).await?;
             see_other(&issued.unwrap_or(action))
         }
     };
