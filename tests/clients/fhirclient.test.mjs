@@ -21,7 +21,7 @@ async function launch(t, { scope = SCOPE, ...metadata } = {}) {
 /** What the app shows in the end. */
 async function status(page) {
   await page.waitForURL(`${apps}/**`);
-  await page.waitForFunction(() => document.getElementById("status").textContent !== "…");
+  await page.waitForFunction(() => document.getElementById("status").textContent !== "waiting");
   return page.textContent("#status");
 }
 

@@ -22,7 +22,7 @@ async function signIn(t, username, { access_token_life, ...settings }) {
   await person.signsIn(page, username);
   await person.allows(page);
   await page.waitForURL(`${apps}/**`);
-  await page.waitForFunction(() => document.getElementById("status").textContent !== "…");
+  await page.waitForFunction(() => document.getElementById("status").textContent !== "waiting");
   assert.equal(await page.textContent("#status"), "ready");
   return { page, client_id };
 }
@@ -96,7 +96,7 @@ test("the app is told that the person said no", inBrowser, async (t) => {
   await person.signsIn(page, "maria");
   await person.denies(page);
   await page.waitForURL(`${apps}/**`);
-  await page.waitForFunction(() => document.getElementById("status").textContent !== "…");
+  await page.waitForFunction(() => document.getElementById("status").textContent !== "waiting");
   assert.notEqual(await page.textContent("#status"), "ready");
   assert.equal(new URL(page.url()).searchParams.get("error"), "access_denied");
 });
